@@ -1,0 +1,157 @@
+"""The configuration of an agent: a strict, frozen pydantic model whose mistakes are told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PydanticUserError,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from orchestree.strategies.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+    from pydantic_core import ErrorDetails
+
+    from .base import BaseAgent
+else:
+    ModelMetaclass = type(BaseModel)
+
+RESERVED_FIELDS: Final = frozenset(
+    {
+        *("agent", "name", "config", "params", "executor", "restart", "strategy", "backoff", "shutdown"),
+        *("start_timeout", "watchdog", "depends_on", "significant", "replace_wedged"),
+    }
+)
+"""Names of entry fields: `register_agent` takes both kinds as keywords, so no config field may have one."""
+
+
+class StrictConfigMeta(ModelMetaclass):
+    """Lets a bare ``interval = 5.0`` override an inherited default; the field keeps its type and rules."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> type:
+        """Annotate bare overrides like the field they override."""
+        annotations = namespace.setdefault("__annotations__", {})
+        inherited = {key: field for base in bases for key, field in getattr(base, "model_fields", {}).items()}
+        for key in (namespace.keys() & inherited.keys()) - annotations.keys():
+            annotations[key] = Annotated[(inherited[key].annotation, *inherited[key].metadata)]
+        try:
+            return super().__new__(mcs, name, bases, namespace, **options)
+        except PydanticUserError as error:
+            rule = error.message.partition(". ")[0]
+            hint = did_you_mean(rule.partition("`")[2].partition(" ")[0], inherited)
+            raise SpecError(f"{namespace.get('__qualname__', name)}: {rule}{hint}") from None
+
+
+class StrictConfig(BaseModel, metaclass=StrictConfigMeta):
+    """Base of everything that a user configures with keywords.
+
+    Unknown keys are errors. Nothing is coerced but int to float, and the name of an enum member, in any case,
+    to that member. Instances are frozen: all incarnations of an agent share one.
+
+    Raises:
+        SpecError: on construction, one line that names each wrong field, its value and the rule.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+    def __init__(self, **values: Any) -> None:
+        """Check and take over the fields."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            fields = type(self).model_fields
+            problems = "; ".join(_describe(detail, fields) for detail in error.errors(include_url=False))
+            raise SpecError(f"{self.__repr_name__()}: {problems}") from None
+        except PydanticUserError as error:  # an annotation that names nothing
+            raise SpecError(f"{self.__repr_name__()}: {error.message.splitlines()[0]}") from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _enum_member_by_name(cls, value: object, info: ValidationInfo) -> object:
+        if type(value) is not str or info.field_name is None:
+            return value
+        annotation = cls.model_fields[info.field_name].annotation
+        kinds = get_args(annotation) or (annotation,)  # of `Mode | None`, or of `Mode`
+        enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)]
+        members = {name.lower(): member for enum in enums for name, member in enum.__members__.items()}
+        if members and value.lower() not in members and str not in kinds:
+            raise ValueError(f"must be one of {', '.join(members)}{did_you_mean(value, members)}")
+        return members.get(value.lower(), value)
+
+    def __repr_name__(self) -> str:
+        """Return ``Writer.Config``, the name that a user knows it by."""
+        return _name(type(self))
+
+
+class AgentConfig(StrictConfig):
+    """Base of every `Agent.Config`.
+
+    Raises:
+        SpecError: also when a class is made with a field that has the name of an entry field.
+    """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Refuse fields that `register_agent` could not tell from its own."""
+        if reserved := sorted(cls.model_fields.keys() & RESERVED_FIELDS):
+            raise SpecError(f"{cls.__qualname__}: {reserved[0]!r} is an entry field; choose another name")
+
+
+def build_config(
+    agent_class: type[BaseAgent],
+    config: AgentConfig | None,
+    fields: Mapping[str, object],
+    entry_fields: Iterable[str],
+) -> AgentConfig:
+    """Return the configuration of one agent.
+
+    Args:
+        agent_class: the agent's class.
+        config: an instance of ``agent_class.Config``; `fields` then override a copy of it, checked again.
+        fields: config fields by name.
+        entry_fields: what else the caller takes as keywords; used only to suggest a name for an unknown key.
+
+    Raises:
+        SpecError: `config` is of another class, a key is unknown, or a field breaks a rule.
+    """
+    expected, agent = agent_class.Config, _name(agent_class)
+    if config is not None and not isinstance(config, expected):
+        raise SpecError(f"{agent}: config must be a {_name(expected)}, not {_clipped(config)}")
+    made = expected if config is None else type(config)
+    for key in fields:
+        if key not in made.model_fields:
+            hint = did_you_mean(key, [*made.model_fields, *entry_fields])
+            raise SpecError(f"{agent}: unknown field {key!r}{hint}")
+    if config is None:
+        return expected(**fields)
+    return made(**{**dict(config), **fields}) if fields else config
+
+
+def _describe(detail: ErrorDetails, fields: Iterable[str]) -> str:
+    field = ".".join(map(str, detail["loc"]))
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown field {field!r}{did_you_mean(field, fields)}"
+        case "missing":
+            return f"field {field!r} is required"
+        case _:
+            rule = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+            return f"{field}={_clipped(detail['input'])}: {' '.join(rule.split())}"
+
+
+def _clipped(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _name(class_: type) -> str:
+    return class_.__qualname__.rpartition("<locals>.")[2]

@@ -1,0 +1,141 @@
+"""The small protocol between the supervision thread and whatever runs agents.
+
+A new kind of executor (Ray, say) is one new file that implements `Executor` and one line in
+`agents/executors/__init__.py`. An executor never decides anything: it starts, stops, kills and reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from .ends import CrashReport, ExitReason
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .base import BaseAgent
+    from .config import AgentConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RunId:
+    """One incarnation of one agent. What an older incarnation still sends is dropped by whoever reads it."""
+
+    path: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Everything an executor needs to start one incarnation.
+
+    Attributes:
+        shutdown_s: seconds a stopping run is granted (infinity: ``float("inf")``, brutal_kill: 0.0); executors
+            use it only for ends that the core does not see, such as a process that lingers after its last word.
+    """
+
+    run: RunId
+    agent: type[BaseAgent]
+    config: AgentConfig
+    params: Mapping[str, object]
+    shutdown_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunReady:
+    """``setup()`` returned: the run is ready. `pid` is the process it runs in, None for the orchestrator's own."""
+
+    run: RunId
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The run is over and nothing of it is left (for a process: it has been reaped).
+
+    Attributes:
+        reason: as the executor saw it; the core turns any end of a run that was asked to stop into ``shutdown``.
+        report: for every abnormal end, and for others when something failed on the way (``notes``).
+        result: what ``execute()`` returned.
+        classified: the hook ``classify_exit`` gave the reason.
+        details: makes the traceback text; called after the restart was commanded, so that making
+            it costs the restart nothing. None when `report` is already complete.
+    """
+
+    run: RunId
+    reason: ExitReason
+    report: CrashReport | None = None
+    result: object = None
+    classified: bool = False
+    details: Callable[[], str] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RunMessage:
+    """``self.emit(name, **data)``: becomes an ``AGENT_MESSAGE`` event. May be dropped under a flood, and counted."""
+
+    run: RunId
+    name: str
+    data: Mapping[str, object]
+
+
+RunReport = RunReady | RunEnded | RunMessage
+
+
+class Host(Protocol):
+    """What executors and agents may ask of the orchestrator that they belong to.
+
+    Attributes:
+        loop: the event loop of the supervision thread.
+        agents_loop: the loop that coroutine agents are to run on; None: one in a thread of the executor's own.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    agents_loop: asyncio.AbstractEventLoop | None
+
+    def report(self, report: RunReport) -> None:
+        """Hand in what happened. Any thread; never blocks; keeps the order per run; ignored after the end."""
+
+
+class Executor(Protocol):
+    """Runs agents of one kind.
+
+    Every method is called in the supervision thread, never blocks and never raises for the failure of an agent:
+    that is a `RunEnded` with the cause ``start_failed`` or ``lost``. Each started run reports `RunEnded`
+    exactly once, and `RunReady` at most once before it.
+    """
+
+    can_kill: ClassVar[bool]
+    """False when `kill` can only ask again; a run that outlives its shutdown time is then wedged."""
+
+    def __init__(self, host: Host) -> None:
+        """Belong to `host`. Nothing outside memory happens before `prepare` or `start`."""
+
+    @staticmethod
+    def check(launch: Launch) -> None:
+        """Check, in any thread, that what the agent is made of can reach the place where it will run.
+
+        Raises:
+            SpecError: naming the module and attribute, the field or the key that cannot.
+        """
+
+    def prepare(self, agents: list[Launch]) -> None:
+        """Get ready to run these before any of them starts. The one call that may block.
+
+        Raises:
+            SpecError: one of them can never run here; nothing was started.
+        """
+
+    def start(self, launch: Launch) -> None:
+        """Begin one incarnation; hooks run in order ``setup``, ``execute``, ``teardown``."""
+
+    def ask_stop(self, run: RunId) -> None:
+        """Set ``should_stop`` and run ``on_stop()`` once beside ``execute``. Unknown or ended runs are ignored."""
+
+    def kill(self, run: RunId) -> None:
+        """End the run at once, or (`can_kill` False) cancel it as far as possible. Unknown runs are ignored."""
+
+    def close(self) -> None:
+        """Give back threads, processes and descriptors. Runs still alive are killed or abandoned."""

@@ -1,0 +1,208 @@
+"""How long a failing child waits before it comes back, and when it is given up on. Pure.
+
+Any tenacity wait and stop object is a policy here. They are called with a `RetryCallState` that is filled by
+hand, so tenacity's loop, its clock and its sleep are never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from tenacity import RetryCallState, wait_chain, wait_exponential, wait_none
+
+from . import checks
+from .errors import SpecError, did_you_mean
+
+Action = Literal["restart", "park", "escalate"]
+GiveUp = Literal["park", "escalate"]
+WaitPolicy = Callable[[RetryCallState], float]
+StopPolicy = Callable[[RetryCallState], bool]
+CAUSES: Final = ("exception", "exit", "signal", "oom", "watchdog", "memory", "start_failed", "start_timeout", "lost")
+
+
+class Failure(Protocol):
+    """What rules look at; `orchestree.agents.CrashReport` is one."""
+
+    @property
+    def cause(self) -> str: ...  # noqa: D102
+    @property
+    def phase(self) -> str: ...  # noqa: D102
+    @property
+    def message(self) -> str: ...  # noqa: D102
+    @property
+    def exception_types(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def exit_code(self) -> int | None: ...  # noqa: D102
+    @property
+    def signal(self) -> str | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Failures in a row of one child, without `stable_after` seconds of being ready in between.
+
+    Attributes:
+        failures: how many; 0 after a stable run.
+        since: when the first of them happened, monotonic seconds.
+        waited_s: seconds of delay that the streak has cost so far.
+    """
+
+    failures: int = 0
+    since: float = 0.0
+    waited_s: float = 0.0
+
+    def failed(self, now: float) -> Streak:
+        """Return the streak with one more failure at `now`."""
+        return Streak(self.failures + 1, self.since if self.failures else now, self.waited_s)
+
+    def waits(self, delay: float) -> Streak:
+        """Return the streak with `delay` more seconds of waiting."""
+        return Streak(self.failures, self.since, self.waited_s + delay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What to do after ends that match every given field; the first rule that matches decides.
+
+    Attributes:
+        action: ``"restart"`` (go on to `stop`, window and delay), ``"park"`` or ``"escalate"``.
+        cause: one of `CAUSES`.
+        exception: an exception class, or its name with or without module; subclasses match too.
+        exit_code: of a process, or of ``sys.exit(code)`` in any agent.
+        signal: name such as ``"SIGSEGV"``.
+        phase: ``setup``, ``execute`` or ``teardown``.
+    """
+
+    action: Action
+    cause: str | None = None
+    exception: type[BaseException] | str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    phase: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the words.
+
+        Raises:
+            SpecError: there is no such action, cause or phase.
+        """
+        for name, value, known in (
+            ("action", self.action, ("restart", "park", "escalate")),
+            ("cause", self.cause, (None, *CAUSES)),
+            ("phase", self.phase, (None, "setup", "execute", "teardown")),
+        ):
+            if value not in known:
+                words = [word for word in known if word]
+                hint = did_you_mean(str(value), words)
+                raise SpecError(f"rule: {name}={value!r}: must be one of {', '.join(words)}{hint}")
+
+    def matches(self, failure: Failure) -> bool:
+        """Return whether every field that is given fits `failure`."""
+        return (
+            self.cause in (None, failure.cause)
+            and self.exit_code in (None, failure.exit_code)
+            and self.signal in (None, failure.signal)
+            and self.phase in (None, failure.phase)
+            and (self.exception is None or self._names_exception(failure.exception_types))
+        )
+
+    def _names_exception(self, types: tuple[str, ...]) -> bool:
+        wanted = self.exception
+        if isinstance(wanted, type):
+            return f"{wanted.__module__}.{wanted.__qualname__}" in types
+        return any(name == wanted or name.rpartition(".")[2] == wanted for name in types)
+
+
+BUILT_IN_RULES: Final = (
+    Rule(action="park", exit_code=78),  # EX_CONFIG of sysexits.h: trying again cannot help
+    Rule(action="restart", exit_code=75),  # EX_TEMPFAIL
+)
+"""Come after a policy's own rules."""
+
+DEFAULT_WAIT: Final[WaitPolicy] = wait_chain(wait_none(), wait_exponential(multiplier=0.125, max=30))
+"""0 for the first failure of a streak, then 0.25 s, 0.5 s, 1 s ... up to 30 s."""
+
+
+class AgentFailure(Exception):
+    """Stands for the failure of a child in a `RetryCallState`; `failure` is its report."""
+
+    def __init__(self, failure: Failure | None) -> None:
+        """Carry the report, None for an end that was no failure of the child's own."""
+        super().__init__(failure.message if failure else "ended")
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """When and whether a child that ended comes back.
+
+    Use when a restart may need time to help (nearly always). Not when every restart has to be immediate:
+    that is ``backoff=None``, OTP's behaviour.
+
+    Attributes:
+        wait: any tenacity wait object; its answer is in seconds.
+        stop: any tenacity stop object; None never gives up. ``stop_after_attempt(5)`` gives up at the 5th failure.
+        jitter: share, 0 to 1: each delay is multiplied by a factor drawn from ``[1 - jitter, 1]``.
+        stable_after: seconds of being ready after which the streak of failures starts anew.
+        on_give_up: ``"park"`` the child, or ``"escalate"``: its supervisor ends, as if the window were exceeded.
+        rules: looked at before `stop`, see `Rule`.
+    """
+
+    wait: WaitPolicy = DEFAULT_WAIT
+    stop: StopPolicy | None = None
+    jitter: float = 0.25
+    stable_after: float = 30.0
+    on_give_up: GiveUp = "park"
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            SpecError: naming the field, its value and the rule.
+        """
+        for name, policy in (("wait", self.wait), ("stop", self.stop)):
+            if (policy is None and name == "stop") or (callable(policy) and not isinstance(policy, type)):
+                continue
+            raise SpecError(f"backoff: {name}={policy!r}: must be a tenacity {name} object")
+        if checks.seconds("backoff: jitter", self.jitter) > 1:
+            raise SpecError(f"backoff: jitter={self.jitter!r}: must be from 0 to 1")
+        checks.seconds("backoff: stable_after", self.stable_after)
+        if self.on_give_up not in ("park", "escalate"):
+            raise SpecError(f"backoff: on_give_up={self.on_give_up!r}: must be park or escalate")
+        if not isinstance(self.rules, Iterable):
+            raise SpecError(f"backoff: rules={self.rules!r}: must be a tuple of Rule")
+        object.__setattr__(self, "rules", tuple(self.rules))
+        for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise SpecError(f"backoff: rules: {rule!r}: must be a Rule")
+
+    def action_for(self, failure: Failure | None) -> Action | None:
+        """Return what the first matching rule says, the built-in ones last; None if no rule matches."""
+        if failure is None:
+            return None
+        return next((rule.action for rule in self.rules + BUILT_IN_RULES if rule.matches(failure)), None)
+
+    def gives_up(self, streak: Streak, failure: Failure | None, now: float) -> bool:
+        """Return whether `stop` says that this failure, the last one of `streak`, was the last try."""
+        return self.stop is not None and bool(self.stop(self._state(streak, failure, now)))
+
+    def delay(self, streak: Streak, failure: Failure | None, now: float, draw: float) -> float:
+        """Return the seconds to wait before the restart; `draw` in [0, 1) places it within the jitter."""
+        wait = float(self.wait(self._state(streak, failure, now)))
+        return max(0.0, wait) * (1.0 - self.jitter * draw)
+
+    def _state(self, streak: Streak, failure: Failure | None, now: float) -> RetryCallState:
+        # retry_object is only read by tenacity's own loop, which does not run here.
+        state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+        error = AgentFailure(failure)
+        state.attempt_number = streak.failures
+        state.set_exception((AgentFailure, error, None))
+        state.start_time = streak.since
+        state.outcome_timestamp = now
+        state.idle_for = streak.waited_s
+        # stop_before_delay looks at the sleep that would follow.
+        state.upcoming_sleep = float(self.wait(state)) if self.stop is not None else 0.0
+        return state

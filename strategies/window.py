@@ -1,0 +1,35 @@
+"""The restart window: more than `max_restarts` within `max_seconds` ends a supervisor. Pure: time comes in."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class RestartWindow:
+    """Counts the restarts of one supervisor's children, in O(1) per restart.
+
+    Holds at most ``max_restarts + 1`` stamps. Differs from OTP, which cuts its clock to whole seconds:
+    here the bound is exact and inclusive, so restarts exactly `max_seconds` apart still count together.
+    Source: OTP supervisor.erl, add_restart/3.
+    """
+
+    __slots__ = ("_stamps", "max_restarts", "max_seconds")
+
+    def __init__(self, max_restarts: int, max_seconds: float) -> None:
+        """Start empty; both bounds are as `SupervisorEntry` checked them (whole number >= 0, seconds > 0)."""
+        self.max_restarts = max_restarts
+        self.max_seconds = max_seconds
+        self._stamps: deque[float] = deque(maxlen=max_restarts + 1)
+
+    def add(self, now: float) -> bool:
+        """Record a restart decided at `now` (monotonic, never decreasing); False if it is one too many.
+
+        The stamp is set even when the answer is False.
+        """
+        self._stamps.append(now)
+        full = len(self._stamps) > self.max_restarts
+        return not (full and now - self._stamps[0] <= self.max_seconds)
+
+    def count(self, now: float) -> int:
+        """Return how many recorded restarts lie within the window at `now` (at most ``max_restarts + 1``)."""
+        return sum(1 for stamp in self._stamps if now - stamp <= self.max_seconds)

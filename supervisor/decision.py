@@ -1,0 +1,91 @@
+"""The restart decision: what follows when a child has ended by itself. Pure; one screen; one order for every end.
+
+Restart type, then rules, then the policy's `stop`, then the window, then the delay. Who else is taken along is the
+strategy's matter (`groups.py`) and changes nothing here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestree.agents.ends import IGNORED, Cause, CrashReport, ExitKind, ExitReason
+from orchestree.strategies.backoff import Backoff, Streak
+from orchestree.strategies.restart import Restart
+from orchestree.strategies.window import RestartWindow
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """It is not restarted: that is how its restart type wants it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It comes back after `delay` seconds; the window has its stamp."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """It is given up on, alone; its siblings go on. No stamp."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Its supervisor ends, with this cause."""
+
+    cause: Cause
+
+
+Decision = Finish | Again | Park | GiveUp
+
+
+def comes_back(reason: ExitReason, restart: Restart) -> bool:
+    """Return whether the restart type wants the child back; one that said it is not needed (IGNORE) never is."""
+    return reason != IGNORED and restart.applies(abnormal=reason.kind is ExitKind.ABNORMAL)
+
+
+def decide(
+    reason: ExitReason,
+    report: CrashReport | None,
+    *,
+    restart: Restart,
+    backoff: Backoff | None,
+    streak: Streak,
+    window: RestartWindow,
+    now: float,
+    draw: float,
+) -> Decision:
+    """Decide what follows the end of a child that nobody asked to stop.
+
+    Args:
+        reason: how it ended.
+        report: of the failure; None if it was none.
+        restart: its restart type.
+        backoff: its policy; None is OTP's: at once, always, without rules.
+        streak: its failures in a row, this end included.
+        window: of its supervisor; stamped if the answer is `Again` or `GiveUp` for ``max_restarts``.
+        now: monotonic seconds.
+        draw: in [0, 1), for the jitter.
+
+    Source: OTP supervisor.erl, do_restart/3 and restart/2. Differs: rules, parking and delays.
+    """
+    if not comes_back(reason, restart):
+        return Finish()
+    if backoff is None:
+        return Again(0.0) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)
+    action = backoff.action_for(report)
+    if action == "park":
+        return Park("a rule says so")
+    if action == "escalate":
+        return GiveUp(Cause.ESCALATED)
+    if backoff.gives_up(streak, report, now):
+        if backoff.on_give_up == "escalate":
+            return GiveUp(Cause.ESCALATED)
+        return Park(f"failed {streak.failures} times in a row" if streak.failures > 1 else "failed")
+    if not window.add(now):
+        return GiveUp(Cause.MAX_RESTARTS)
+    return Again(backoff.delay(streak, report, now, draw))

@@ -1,0 +1,157 @@
+"""What follows when something has ended: an agent's run, a supervisor, the whole tree. Pure.
+
+An end that was asked for goes by the purpose it was asked for; every other end is `outcome.py`'s matter.
+"""
+
+from __future__ import annotations
+
+from orchestree.agents.ends import SHUTDOWN, ExitKind, ExitReason
+from orchestree.agents.executor import RunEnded, RunId
+from orchestree.strategies.backoff import Streak
+from orchestree.strategies.restart import Restart
+
+from . import groups, slots
+from .events import OrchestratorStopped, OrchestratorStopping, RestartCause, StopCause, SupervisorTerminated
+from .inputs import TreeEnded
+from .outcome import agent_ended, say_restarting, start_timed_out, supervisor_gone
+from .starting import consider
+from .states import UNHEALTHY_STATES, AgentState
+from .stopping import abandon, gone, terminate_children
+from .tree import AgentNode, AnyNode, Node, SupervisorNode, current_streak, walk
+from .world import World
+
+_COMES_BACK = (StopCause.GROUP, StopCause.RESTART)
+
+
+def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
+    """Act on the end of the current incarnation of `node`."""
+    node.pid = None
+    if node.state is AgentState.WEDGED:
+        _wedged_run_ended(world, node, _shutdown_error(ended))
+        return
+    world.cancel_deadline(node)
+    if node.purpose is StopCause.START_TIMEOUT:
+        node.purpose = None
+        start_timed_out(world, node)
+    elif node.purpose is not None:
+        _stopped(world, node, _shutdown_error(ended))
+    else:
+        node.result = ended.result
+        agent_ended(world, node, ended.reason, ended.report, classified=ended.classified)
+    gone(world, node)
+
+
+def wedged(world: World, node: AgentNode) -> None:
+    """Decide what a run that cannot be ended holds up, and what goes on without it."""
+    if node.purpose is StopCause.START_TIMEOUT:
+        node.purpose = None
+        # Whatever is decided now, the slot stays with the run.
+        node.has_slot = False
+        start_timed_out(world, node)
+        if world.nodes.get(node.path) is not node:
+            world.abandoned.add(RunId(node.path, node.incarnation))
+            return
+        node.has_slot = True
+        node.after_wedge = node.state
+        world.set_state(node, AgentState.WEDGED)
+    elif node.group is not None:
+        node.group.stopping.discard(node)
+        world.due_groups.append(node.group)
+    returns = node.after_wedge is AgentState.BACKOFF or node.purpose in _COMES_BACK
+    if node.entry.replace_wedged and returns:
+        abandon(world, node)
+        _rejoin(world, node)
+
+
+def supervisor_ended(world: World, node: SupervisorNode) -> None:
+    """Act on a supervisor that has lost its last child."""
+    if node.state is not AgentState.STOPPING:
+        return
+    world.cancel_deadline(node)
+    reason = node.ending or SHUTDOWN
+    world.emit(node, SupervisorTerminated(reason, node.offender))
+    if node.parent is None:
+        _tree_ended(world, node, reason)
+    elif node.purpose is not None:
+        _stopped(world, node, None)
+    else:
+        supervisor_gone(world, node, reason)
+    gone(world, node)
+
+
+def stop_tree(world: World, cause: str) -> None:
+    """Begin to stop everything; no effect when it is stopping already."""
+    root = world.root
+    if root.is_up:
+        world.emit(root, OrchestratorStopping(cause))
+        world.stop_cause = cause
+        world.set_state(root, AgentState.STOPPING)
+        terminate_children(world, root)
+
+
+def unhealthy(world: World) -> tuple[str, ...]:
+    """Return the paths that make the exit code 1, in start order."""
+    paths = [node.path for node in walk(world.root) if node.state in UNHEALTHY_STATES]
+    return tuple(dict.fromkeys([*paths, *world.left_waiting]))
+
+
+def _stopped(world: World, node: AnyNode, error: str | None) -> None:
+    """Act on the end of a child that was asked to stop, by what it was asked for."""
+    assert node.parent is not None
+    node.streak = current_streak(node, world.now)
+    returns = node.purpose in _COMES_BACK and node.parent.is_up
+    if returns and node.purpose is StopCause.RESTART:
+        node.streak = Streak()
+        say_restarting(world, node, RestartCause.COMMAND, 0.0, 0, error)
+        _rejoin(world, node)
+    elif returns and node.entry.restart is not Restart.TEMPORARY:
+        due_at = node.group.due_at if node.group else world.now
+        say_restarting(world, node, RestartCause.GROUP, max(0.0, due_at - world.now), 0, error)
+        _rejoin(world, node)
+    else:
+        node.held = node.held or node.purpose is StopCause.COMMAND
+        slots.release(world, node)
+        world.retire(node, AgentState.STOPPED, SHUTDOWN, error)
+
+
+def _wedged_run_ended(world: World, node: AgentNode, error: str | None) -> None:
+    assert node.parent is not None
+    after, node.after_wedge = node.after_wedge, None
+    if after is None or (after is AgentState.BACKOFF and not node.parent.is_up):
+        _stopped(world, node, error)
+        return
+    node.purpose = None
+    if after is AgentState.BACKOFF:
+        _rejoin(world, node)
+    elif after is AgentState.REGISTERED and node.parent.is_up:
+        world.set_state(node, after)
+        consider(world, node)
+    else:
+        slots.release(world, node)
+        world.set_state(node, AgentState.STOPPED if after is AgentState.REGISTERED else after)
+
+
+def _rejoin(world: World, node: Node) -> None:
+    """Have a child that comes back wait for its group, or alone if the group has started without it."""
+    node.purpose = None
+    if node.group is not None and not node.group.started:
+        groups.stopped_for_group(world, node)
+    else:
+        groups.restart_alone(world, node, node.group.due_at if node.group else world.now)
+
+
+def _tree_ended(world: World, root: SupervisorNode, reason: ExitReason) -> None:
+    gave_up = reason != SHUTDOWN
+    paths = unhealthy(world)
+    world.set_state(root, AgentState.FAILED if gave_up else AgentState.STOPPED)
+    exit_code = 70 if gave_up else int(bool(paths))
+    cause = reason.cause if gave_up else world.stop_cause or "auto_shutdown"
+    world.emit(root, OrchestratorStopped(exit_code, cause, paths))
+    world.out.append(TreeEnded(exit_code))
+
+
+def _shutdown_error(ended: RunEnded) -> str | None:
+    """Return what went wrong in a run that was being stopped, in one line; None if it ended well."""
+    if ended.reason.kind is ExitKind.ABNORMAL:
+        return ended.report.message if ended.report else str(ended.reason.cause)
+    return "; ".join(ended.report.notes) or None if ended.report else None

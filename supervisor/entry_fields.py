@@ -1,0 +1,64 @@
+"""Checks of single fields of child specifications. Pure; each failure is one `SpecError`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+from orchestree.agents.base import BaseAgent
+from orchestree.strategies import checks
+from orchestree.strategies.errors import SpecError, did_you_mean
+from orchestree.strategies.restart import Restart
+
+ShutdownTime = float | Literal["brutal_kill", "infinity"]
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def check_name(name: object) -> None:
+    """Raise `SpecError` unless `name` may name a child."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SpecError(f"name={name!r}: must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+
+
+def params(params: object) -> Mapping[str, object]:
+    """Return `params` as a read-only mapping."""
+    if params is not None and not isinstance(params, Mapping):
+        raise SpecError(f"params={params!r}: must be a mapping")
+    return MappingProxyType(dict(params or {}))
+
+
+def executor(agent: type[BaseAgent], executor: object) -> str:
+    """Return the executor that `agent` runs on; None stands for its default."""
+    chosen = agent.executor if executor is None else executor
+    if chosen not in agent.executors:
+        hint = did_you_mean(chosen, agent.executors) if isinstance(chosen, str) else ""
+        raise SpecError(f"executor={chosen!r}: {agent.__qualname__} runs on {' or '.join(agent.executors)}{hint}")
+    return str(chosen)
+
+
+def shutdown(value: object) -> ShutdownTime:
+    """Return how long a stop may take."""
+    if value == "brutal_kill" or value == "infinity":
+        return value
+    if isinstance(value, str):
+        hint = did_you_mean(value, ("brutal_kill", "infinity"))
+        raise SpecError(f"shutdown={value!r}: must be seconds, 'brutal_kill' or 'infinity'{hint}")
+    return checks.seconds("shutdown", value)
+
+
+def depends_on(names: object) -> tuple[str, ...]:
+    """Return the names, each once."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise SpecError(f"depends_on={names!r}: must be a list of names")
+    for name in (found := tuple(names)):
+        check_name(name)
+    return tuple(dict.fromkeys(found))
+
+
+def significant(value: object, restart: Restart) -> bool:
+    """Return whether a child with this restart type is significant."""
+    if checks.flag("significant", value) and restart is Restart.PERMANENT:
+        raise SpecError("significant=True: a permanent child always comes back; use transient or temporary")
+    return bool(value)

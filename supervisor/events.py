@@ -1,0 +1,261 @@
+"""Every event that an orchestrator can emit, and what each carries. Pure data, all in this one file.
+
+The core decides on events; the driver numbers and stamps them; the event manager hands them out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, get_args
+
+from orchestree.agents.ends import CrashReport, ExitReason
+
+from .event_types import EventType as EventType, RestartCause as RestartCause, StopCause as StopCause
+from .states import AgentState, RunMode
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorStarted:
+    """The tree starts. Counts are of what was registered at that moment."""
+
+    name: str
+    run_mode: RunMode
+    agents: int
+    supervisors: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorStopping:
+    """The whole tree stops. `cause`: ``command``, ``all_agents_terminated``, ``start_failed``."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorStopped:
+    """The tree has ended; `unhealthy` are the paths that make the exit code 1, in start order."""
+
+    exit_code: int
+    cause: str
+    unhealthy: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorStarted:
+    """A supervisor starts its children; names in start order."""
+
+    children: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorReady:
+    """Each child has been ready, completed or ignored once."""
+
+    startup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorRestarting:
+    """A supervisor that ended comes back after `delay` seconds; `attempt` is the failure's number in its streak."""
+
+    cause: RestartCause
+    delay: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorTerminated:
+    """A supervisor has ended and all its children are down. `offender` is the child that made it give up."""
+
+    reason: ExitReason
+    offender: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRegistered:
+    """An agent became part of the tree. `agent` is ``module:qualname`` of its class."""
+
+    agent: str
+    executor: str
+    restart: str
+    depends_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWaiting:
+    """The agent is due but has to wait for these siblings (names, in start order)."""
+
+    waiting_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentQueued:
+    """The agent is due but ``max_workers`` agents run already."""
+
+    max_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStarting:
+    """The incarnation of this event starts. `chosen`: ``choose_next`` picked it from the queue."""
+
+    executor: str
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReady:
+    """``setup()`` returned after `startup_s` seconds."""
+
+    startup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCrashed:
+    """The run ended abnormally. `classified`: ``classify_exit`` gave the reason."""
+
+    reason: ExitReason
+    report: CrashReport
+    classified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRestarting:
+    """A restart was decided; the start itself is ``AGENT_STARTING``.
+
+    Attributes:
+        delay: seconds from this event to the start.
+        attempt: failures in the agent's streak, this one included; 0 for a group member or a command.
+        shutdown_error: one line, when the run failed while it was being stopped.
+    """
+
+    cause: RestartCause
+    delay: float
+    attempt: int
+    shutdown_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStopping:
+    """The run was asked to stop."""
+
+    cause: StopCause
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTerminated:
+    """The agent ended for good, until somebody asks for it."""
+
+    reason: ExitReason
+    state: AgentState
+    shutdown_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParked:
+    """The agent is given up on and stays down until `start_agent` or `restart_agent`; `why` is one line."""
+
+    why: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWedged:
+    """The run outlived its shutdown time and cannot be killed."""
+
+    cause: StopCause
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUnregistered:
+    """The agent left the tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentMessage:
+    """``self.emit(name, **data)``."""
+
+    name: str
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class AllAgentsTerminated:
+    """Nothing runs and nothing can come to run without an operator; `left_waiting` in start order."""
+
+    left_waiting: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A person or a program asked for something; `arguments` as given."""
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerFailed:
+    """An event handler or a hook of a subclass raised. Nobody else is affected."""
+
+    handler: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFailed:
+    """A service beside supervision (metrics, control, history) is not available."""
+
+    service: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventGap:
+    """This reader was too slow, or a flood was cut: events `first` to `last` (inclusive) are missing here."""
+
+    first: int
+    last: int
+
+
+# fmt: off
+EventData = (
+    OrchestratorStarted | OrchestratorStopping | OrchestratorStopped | SupervisorStarted
+    | SupervisorReady | SupervisorRestarting | SupervisorTerminated | AgentRegistered | AgentWaiting
+    | AgentQueued | AgentStarting | AgentReady | AgentCrashed | AgentRestarting | AgentStopping
+    | AgentTerminated | AgentParked | AgentWedged | AgentUnregistered | AgentMessage
+    | AllAgentsTerminated | Command | HandlerFailed | ServiceFailed | EventGap
+)
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        seq: 1, 2, ... without holes within one orchestrator (an ``EVENT_GAP`` repeats its `last`).
+        time: wall clock, seconds since the epoch; a label only.
+        monotonic: the clock that decisions were made by, seconds.
+        type: what happened.
+        path: of the agent or supervisor; ``""`` is the root.
+        incarnation: of the agent or supervisor; 0 before its first start.
+        data: the dataclass of this type.
+    """
+
+    seq: int
+    time: float
+    monotonic: float
+    type: EventType
+    path: str
+    incarnation: int
+    data: EventData
+
+
+TYPE_OF: Final = MappingProxyType(
+    {data: EventType[re.sub(r"(?<!^)(?=[A-Z])", "_", data.__name__).upper()] for data in get_args(EventData)}
+)
+"""The event type of each data class, which is its name."""

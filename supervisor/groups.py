@@ -1,0 +1,133 @@
+"""Who restarts together, and when: the strategy's scope, merging of overlapping groups, the start. Pure.
+
+Source: OTP supervisor.erl, restart/3. Differs: a group may have to wait, so a failure outside it can overlap it.
+"""
+
+from __future__ import annotations
+
+from orchestree.strategies.restart import Restart
+
+from . import slots
+from .events import StopCause
+from .starting import consider
+from .states import AgentState
+from .stopping import advance, mark, settle_down
+from .tree import Group, Node
+from .world import World
+
+_WAITS_TO_START = (AgentState.WAITING, AgentState.QUEUED)
+
+
+def restart_with_siblings(world: World, node: Node, delay: float) -> None:
+    """Restart `node`, of which nothing runs, and whoever its strategy takes along, `delay` seconds from now.
+
+    Siblings that run are stopped now, in reverse start order; overlapping groups become one, which starts at
+    the later time.
+    """
+    parent = node.parent
+    assert parent is not None
+    group = Group(world.now + delay, [node])
+    _join(group, node)
+    for sibling in parent.scope(node):
+        if sibling is not node:
+            _sweep(world, group, sibling)
+    world.set_state(node, AgentState.BACKOFF)
+    advance(world, parent)
+    world.due_groups.append(group)
+
+
+def restart_alone(world: World, node: Node, due_at: float) -> None:
+    """Start `node`, of which nothing runs, at `due_at`, without any sibling."""
+    world.leave_group(node)
+    group = Group(due_at, [])
+    _join(group, node)
+    world.set_state(node, AgentState.BACKOFF)
+    world.due_groups.append(group)
+
+
+def stopped_for_group(world: World, node: Node) -> None:
+    """Note that a member that was stopped for its group has ended: from now on it waits with the others."""
+    group = node.group
+    assert group is not None
+    group.stopping.discard(node)
+    world.set_state(node, AgentState.BACKOFF)
+    world.due_groups.append(group)
+
+
+def start_when_due(world: World, group: Group) -> None:
+    """Start `group` if its time has come and everything that had to stop has ended; else see to it later."""
+    if group.started or not group.members or group.stopping:
+        return
+    if world.now >= group.due_at:
+        _start(world, group)
+    elif group.deadline is None or group.deadline.cancelled:
+        group.deadline = world.deadlines.add(group.due_at, lambda: start_when_due(world, group))
+
+
+def start_now(world: World, group: Group) -> None:
+    """End the delay of `group`."""
+    group.due_at = world.now
+    world.deadlines.cancel(group.deadline)
+    world.due_groups.append(group)
+
+
+def _join(group: Group, node: Node) -> None:
+    group.members[node] = None
+    node.group = group
+
+
+def _sweep(world: World, group: Group, node: Node) -> None:
+    if node.group is group:
+        return
+    if node.group is not None and not node.group.started:
+        _merge(world, group, node.group)
+    elif node.state in (AgentState.STARTING, AgentState.READY) or (
+        node.state is AgentState.STOPPING and node.purpose is not StopCause.COMMAND
+    ):
+        _join(group, node)
+        group.stopping.add(node)
+        mark(world, node, StopCause.GROUP)
+    elif node.state in _WAITS_TO_START:
+        if node.entry.restart is Restart.TEMPORARY:  # type: ignore[attr-defined]
+            settle_down(world, node, StopCause.GROUP)
+        else:
+            slots.keep_reserved(world, node)
+            _join(group, node)
+
+
+def _merge(world: World, group: Group, other: Group) -> None:
+    group.due_at = max(group.due_at, other.due_at)
+    group.offenders += other.offenders
+    group.stopping |= other.stopping
+    for node in list(other.members):
+        _join(group, node)
+    other.members.clear()
+    other.stopping.clear()
+    world.deadlines.cancel(other.deadline)
+
+
+def _start(world: World, group: Group) -> None:
+    group.started = True
+    world.deadlines.cancel(group.deadline)
+    members = _participants(group)
+    for node in members:
+        node.group = None
+        if node.state is AgentState.COMPLETED:
+            # From here on nobody takes it for done.
+            world.set_state(node, AgentState.BACKOFF)
+    slots.make_pool(world, members)
+    for node in members:
+        consider(world, node)
+
+
+def _participants(group: Group) -> list[Node]:
+    """Return who starts, in start order: the members that wait, and completed ones that the strategy takes along."""
+    found = {node: None for node in group.members if node.state in (AgentState.BACKOFF, *_WAITS_TO_START)}
+    for offender in group.offenders:
+        parent = offender.parent
+        if parent is None or parent.children.get(offender.name) is not offender:
+            continue
+        for node in parent.scope(offender):
+            if node.state is AgentState.COMPLETED and not node.held:
+                found[node] = None
+    return sorted(found, key=lambda node: node.position)

@@ -1,0 +1,119 @@
+"""Everything that can be told to the core, and everything that it can answer. Pure data.
+
+What executors report (`RunReady`, `RunEnded`, `RunMessage`) goes in as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
+from orchestree.strategies.errors import OrchestreeError
+
+from .events import EventData
+from .spec import ChildEntry
+
+
+@dataclass(frozen=True, slots=True)
+class StartTree:
+    """Start the root supervisor. Said once, first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopTree:
+    """Stop everything in reverse start order; `timeout_s` (None: no limit) is a deadline for the whole tree."""
+
+    cause: str = "command"
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time that `Core.next_deadline` named has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Start an agent or a supervisor that does not run (OTP: restart_child)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopChild:
+    """Stop an agent or a supervisor and keep it down (OTP: terminate_child)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartChild:
+    """Stop and start at once, out of any state."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterChild:
+    """Add a child to the supervisor at `parent` and start it (OTP: start_child)."""
+
+    parent: str
+    entry: ChildEntry
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterChild:
+    """Remove a child that does not run (OTP: delete_child)."""
+
+    path: str
+
+
+Operation = StartChild | StopChild | RestartChild | RegisterChild | UnregisterChild
+Input = StartTree | StopTree | Tick | Operation | RunReady | RunEnded | RunMessage
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """Have the executor start this incarnation."""
+
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class AskRunToStop:
+    """Have the executor ask the run to stop."""
+
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class KillRun:
+    """Have the executor end the run at once, as far as it can."""
+
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Publish an event; the driver numbers and stamps it."""
+
+    path: str
+    incarnation: int
+    data: EventData
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The operation was a mistake of the caller; nothing changed."""
+
+    error: OrchestreeError
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEnded:
+    """The root has ended; nothing will ever start again."""
+
+    exit_code: int
+
+
+Effect = StartRun | AskRunToStop | KillRun | Emit | Refused | TreeEnded

@@ -1,0 +1,184 @@
+"""What people and programs may ask of a running tree: OTP's dynamic API, and `restart`. Pure.
+
+Each operation checks first and raises before it has changed anything.
+Source: OTP supervisor.erl, handle_call/3. Differs: waiting and queued children, `restart`, BACKOFF and unregister.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from typing import assert_never
+
+from orchestree.strategies.backoff import Streak
+from orchestree.strategies.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    NotRunning,
+    Restarting,
+    Running,
+    SpecError,
+)
+
+from . import groups
+from .events import AgentRegistered, AgentUnregistered, Command, EventData, StopCause
+from .inputs import Operation, RegisterChild, RestartChild, StartChild, StopChild, UnregisterChild
+from .order import check_dependencies, check_significant, check_tree
+from .spec import AgentEntry, ChildEntry, SupervisorEntry
+from .starting import consider, return_when_ended
+from .states import PENDING_STATES, RUNNING_STATES, AgentState
+from .stopping import ask, settle_down
+from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
+from .world import World
+
+_WAITS = (AgentState.WAITING, AgentState.QUEUED)
+
+
+def operate(world: World, operation: Operation) -> None:
+    """Carry out one operation.
+
+    Raises:
+        OrchestreeError: a mistake of the caller; nothing has changed.
+    """
+    match operation:
+        case StartChild(path):
+            _start(world, _child(world, path))
+        case StopChild(path):
+            _stop(world, _child(world, path))
+        case RestartChild(path):
+            _restart(world, _child(world, path))
+        case RegisterChild(parent, entry):
+            _register(world, parent, entry)
+        case UnregisterChild(path):
+            _unregister(world, _child(world, path))
+        case _:
+            assert_never(operation)
+
+
+def registered(entry: AgentEntry) -> EventData:
+    """Return what ``AGENT_REGISTERED`` says of an entry."""
+    agent = f"{entry.agent.__module__}:{entry.agent.__qualname__}"
+    return AgentRegistered(agent, entry.executor, entry.restart.value, entry.depends_on)
+
+
+def _child(world: World, path: str) -> AnyNode:
+    node = world.get(path)
+    if node.parent is None:
+        raise SpecError("path='': the root is started and stopped with start() and stop()")
+    return node
+
+
+def _start(world: World, node: AnyNode) -> None:
+    parent = _running_parent(node)
+    if node.state in RUNNING_STATES or node.state is AgentState.WEDGED:
+        raise Running(f"{node.path!r} is {node.state}")
+    if node.state is AgentState.BACKOFF:
+        raise Restarting(f"{node.path!r} waits for its restart")
+    _say(world, node, "start")
+    if node.state not in _WAITS:
+        _release(parent, node)
+        consider(world, node)
+
+
+def _stop(world: World, node: AnyNode) -> None:
+    _say(world, node, "stop")
+    if node.state in RUNNING_STATES:
+        world.leave_group(node)
+        ask(world, node, StopCause.COMMAND)
+    elif node.state is AgentState.WEDGED:
+        world.leave_group(node)
+        node.purpose = StopCause.COMMAND
+        node.held = True
+        assert isinstance(node, AgentNode)
+        match node.after_wedge:
+            case AgentState.BACKOFF:
+                node.after_wedge = None
+            case AgentState.REGISTERED:
+                node.after_wedge = AgentState.STOPPED
+    elif node.state in PENDING_STATES:
+        settle_down(world, node, StopCause.COMMAND)
+    else:
+        # It is down already; from now on no group and no restart of its supervisor brings it back.
+        node.held = True
+        if node.state is AgentState.REGISTERED:
+            world.set_state(node, AgentState.STOPPED)
+
+
+def _restart(world: World, node: AnyNode) -> None:
+    parent = _running_parent(node)
+    _say(world, node, "restart")
+    _release(parent, node)
+    if node.state is AgentState.BACKOFF:
+        assert node.group is not None
+        groups.start_now(world, node.group)
+    elif node.state in RUNNING_STATES:
+        if node.group is not None:
+            groups.start_now(world, node.group)
+        else:
+            ask(world, node, StopCause.RESTART)
+    elif isinstance(node, AgentNode) and node.state is AgentState.WEDGED:
+        if node.group is not None:
+            groups.start_now(world, node.group)
+        return_when_ended(world, node, StopCause.RESTART)
+        consider(world, node)
+    elif node.state not in _WAITS:
+        consider(world, node)
+
+
+def _register(world: World, parent_path: str, entry: ChildEntry) -> None:
+    parent = world.get(parent_path)
+    if not isinstance(parent, SupervisorNode):
+        raise SpecError(f"{parent_path!r} is an agent; only supervisors have children")
+    present = parent.children.get(entry.name)
+    if present is not None:
+        if present.state in RUNNING_STATES or present.state is AgentState.WEDGED:
+            raise AlreadyStarted(f"name={entry.name!r}: {present.path!r} is {present.state}")
+        raise AlreadyPresent(f"name={entry.name!r}: {present.path!r} is {present.state}")
+    siblings: ChainMap[str, object] = ChainMap({}, parent.children, parent.departed)  # type: ignore[arg-type]
+    check_dependencies(entry, siblings, parent_path)
+    check_significant(entry, parent.entry.auto_shutdown, parent_path)
+    if isinstance(entry, SupervisorEntry):
+        check_tree(entry, f"{parent_path}/{entry.name}" if parent_path else entry.name)
+    node = world.add(parent, entry)
+    for added in walk(node):
+        if isinstance(added, AgentNode):
+            world.emit(added, registered(added.entry))
+    if parent.is_up:
+        consider(world, node)
+
+
+def _unregister(world: World, node: AnyNode) -> None:
+    parent = node.parent
+    assert parent is not None
+    if parent.wanted.get(node.name):
+        dependents = ", ".join(repr(dependent.name) for dependent in parent.wanted[node.name])
+        raise SpecError(f"{node.path!r}: {dependents} depend on it")
+    if node.state in RUNNING_STATES or node.state is AgentState.WEDGED:
+        raise Running(f"{node.path!r} is {node.state}; stop it first")
+    _say(world, node, "unregister")
+    if node.state in PENDING_STATES:
+        settle_down(world, node, StopCause.COMMAND)
+    left = [below for below in walk(node) if isinstance(below, AgentNode) and world.is_known(below)]
+    if parent.children.get(node.name) is node:
+        world.remove(node, remember=False)
+    for agent in left:
+        world.emit(agent, AgentUnregistered())
+
+
+def _running_parent(node: AnyNode) -> SupervisorNode:
+    assert node.parent is not None
+    if not node.parent.is_up:
+        where = f"its supervisor {node.parent.path!r}" if node.parent.path else "the tree"
+        raise NotRunning(f"{node.path!r}: {where} is {node.parent.state}")
+    return node.parent
+
+
+def _release(parent: SupervisorNode, node: Node) -> None:
+    node.streak = Streak()
+    node.held = False
+    if node.name in parent.excused:
+        parent.excused.discard(node.name)
+        parent.unready.add(node.name)
+
+
+def _say(world: World, node: Node, name: str) -> None:
+    world.emit(node, Command(name))

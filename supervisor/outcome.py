@@ -1,0 +1,130 @@
+"""What becomes of a child that ended by itself: decided by `decision.decide`, carried out here. Pure."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from orchestree.agents.ends import IGNORED, SHUTDOWN, Cause, CrashReport, ExitKind, ExitReason, abnormal
+from orchestree.strategies.restart import AutoShutdown
+
+from . import groups, slots
+from .decision import Again, Decision, Finish, GiveUp, Park, comes_back, decide
+from .events import AgentCrashed, AgentParked, AgentRestarting, EventData, RestartCause, SupervisorRestarting
+from .states import PENDING_STATES, RUNNING_STATES, AgentState
+from .stopping import terminate_children
+from .tree import AgentNode, AnyNode, Node, SupervisorNode, current_streak
+from .world import World
+
+_ALIVE = RUNNING_STATES | PENDING_STATES | {AgentState.WEDGED}
+
+
+def agent_ended(
+    world: World, node: AgentNode, reason: ExitReason, report: CrashReport | None, *, classified: bool = False
+) -> None:
+    """Decide what follows when a run that nobody asked to stop has ended."""
+    is_crash = reason.kind is ExitKind.ABNORMAL
+    if is_crash:
+        report = report or CrashReport(cause=reason.cause, message=reason.cause)
+        node.last_crash = report
+        world.emit(node, AgentCrashed(reason, report, classified))
+        if world.first_start and node.first_run and node.ready_since is None:
+            world.start_failure = world.start_failure or node.path
+    decision = _decide(world, node, reason, report if is_crash else None)
+    _carry_out(world, node, decision, AgentState.FAILED if is_crash else AgentState.COMPLETED, reason)
+
+
+def start_timed_out(world: World, node: AgentNode) -> None:
+    """Decide what follows when a start took too long and its run is over, or cannot be ended."""
+    report = CrashReport(
+        cause=Cause.START_TIMEOUT,
+        message=f"setup() did not return within {node.entry.start_timeout or 0:g} s",
+        phase="setup",
+        uptime_s=node.age(world.now),
+    )
+    agent_ended(world, node, abnormal(Cause.START_TIMEOUT), report)
+
+
+def supervisor_gone(world: World, node: SupervisorNode, reason: ExitReason) -> None:
+    """Decide what follows when a supervisor that nobody asked to stop has ended."""
+    final = AgentState.COMPLETED if reason == SHUTDOWN else AgentState.FAILED
+    _carry_out(world, node, _decide(world, node, reason, None), final, reason)
+
+
+def give_up(world: World, node: SupervisorNode, reason: ExitReason, offender: str) -> None:
+    """End a supervisor by its own decision: its children first, in reverse start order."""
+    if node.is_up:
+        node.ending = reason
+        node.offender = offender
+        world.set_state(node, AgentState.STOPPING)
+        terminate_children(world, node)
+
+
+def say_restarting(
+    world: World, node: Node, cause: RestartCause, delay: float, attempt: int, error: str | None = None
+) -> None:
+    """Count and announce a restart that has been decided."""
+    node.restarts_total += 1
+    data: EventData = SupervisorRestarting(cause, delay, attempt)
+    if isinstance(node, AgentNode):
+        data = AgentRestarting(cause, delay, attempt, error)
+    world.emit(node, data)
+
+
+def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport | None) -> Decision:
+    assert node.parent is not None
+    node.streak = current_streak(node, world.now)
+    if comes_back(reason, node.entry.restart):
+        node.streak = node.streak.failed(world.now)
+    return decide(
+        reason,
+        report,
+        restart=node.entry.restart,
+        backoff=node.backoff,
+        streak=node.streak,
+        window=node.parent.window,
+        now=world.now,
+        draw=world.settings.draw(),
+    )
+
+
+def _carry_out(world: World, node: AnyNode, decision: Decision, final: AgentState, reason: ExitReason) -> None:
+    """Do what was decided for a child that ended by itself; `final` is its state if it stays down."""
+    assert node.parent is not None
+    match decision:
+        case Again(delay):
+            node.streak = node.streak.waits(delay)
+            say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures)
+            groups.restart_with_siblings(world, node, delay)
+        case Park(why):
+            slots.release(world, node)
+            world.leave_group(node)
+            node.held = True
+            world.set_state(node, AgentState.PARKED)
+            if isinstance(node, AgentNode):
+                world.emit(node, AgentParked(why, node.streak.failures))
+            _significant_ended(world, node)
+        case GiveUp(cause):
+            slots.release(world, node)
+            world.retire(node, AgentState.STOPPED, reason)
+            give_up(world, node.parent, ExitReason(ExitKind.SHUTDOWN, cause), node.path)
+        case Finish():
+            slots.release(world, node)
+            world.retire(node, final, reason)
+            if reason != IGNORED:
+                _significant_ended(world, node)
+        case _:
+            assert_never(decision)
+
+
+def _significant_ended(world: World, node: AnyNode) -> None:
+    """End the supervisor if that is what the end of a significant child means. Source: OTP, do_auto_shutdown/2."""
+    parent = node.parent
+    if parent is None or not node.entry.significant or not parent.is_up:
+        return
+    anyone_left = any(
+        sibling.entry.significant and sibling.state in _ALIVE
+        for sibling in parent.sequence
+        if isinstance(sibling, (AgentNode, SupervisorNode))
+    )
+    if parent.entry.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not anyone_left:
+        give_up(world, parent, SHUTDOWN, node.path)

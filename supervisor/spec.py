@@ -1,0 +1,237 @@
+"""Child specifications: what the user asks for, checked as far as one child alone can be. Pure values.
+
+What concerns several children (names, dependencies, cycles) is checked in `order.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, Final, Literal
+
+from orchestree.agents.base import BaseAgent
+from orchestree.agents.config import AgentConfig, build_config
+from orchestree.strategies import checks
+from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.errors import SpecError
+from orchestree.strategies.restart import (
+    AutoShutdown,
+    AutoShutdownName,
+    Restart,
+    RestartName,
+    Strategy,
+    StrategyName,
+    parse_enum,
+)
+
+from . import entry_fields
+from .entry_fields import ShutdownTime as ShutdownTime, check_name as check_name
+
+
+class Inherit(Enum):
+    """Type of `INHERIT`."""
+
+    INHERIT = "INHERIT"
+
+
+INHERIT: Final = Inherit.INHERIT
+"""Default of ``backoff``: take the orchestrator's. (None is a policy of its own: at once, always.)"""
+
+BackoffChoice = Backoff | None | Inherit
+ExecutorName = Literal["thread", "process", "async"]
+DEFAULT_MAX_RESTARTS: Final = 10
+DEFAULT_MAX_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class AgentEntry:
+    """The child spec of an agent. Enums also accept their lower-case names.
+
+    Attributes:
+        agent: its class.
+        name: ``[A-Za-z0-9._-]{1,64}``, unique among its siblings.
+        config: an instance of ``agent.Config``; None stands for its defaults.
+        params: any further objects, read as ``self.params``.
+        executor: ``thread``, ``process`` or ``async``; None stands for the class's default.
+        restart: whether it comes back (default TRANSIENT).
+        strategy: overrides its supervisor's strategy for the crashes of this agent.
+        backoff: `INHERIT` takes the orchestrator's policy; None restarts at once, always, without rules.
+        shutdown: seconds a stop may take (default 5), ``"brutal_kill"`` or ``"infinity"``.
+        start_timeout: seconds that ``setup()`` may take (default 60); None for ever.
+        depends_on: names of siblings that must be ready, completed or ignored before it starts.
+        significant: its end may end its supervisor, see `AutoShutdown`.
+        replace_wedged: start the next incarnation beside one that cannot be stopped.
+
+    Raises:
+        SpecError: naming the field, its value and the rule.
+    """
+
+    agent: type[BaseAgent]
+    name: str
+    config: AgentConfig
+    params: Mapping[str, object]
+    executor: str
+    restart: Restart
+    strategy: Strategy | None
+    backoff: BackoffChoice
+    shutdown: ShutdownTime
+    start_timeout: float | None
+    depends_on: tuple[str, ...]
+    significant: bool
+    replace_wedged: bool
+
+    def __init__(
+        self,
+        agent: type[BaseAgent],
+        name: str,
+        *,
+        config: AgentConfig | None = None,
+        params: Mapping[str, object] | None = None,
+        executor: ExecutorName | str | None = None,
+        restart: Restart | RestartName = Restart.TRANSIENT,
+        strategy: Strategy | StrategyName | None = None,
+        backoff: BackoffChoice = INHERIT,
+        shutdown: ShutdownTime = 5.0,
+        start_timeout: float | None = 60.0,
+        depends_on: Iterable[str] = (),
+        significant: bool = False,
+        replace_wedged: bool = False,
+    ) -> None:
+        """Check and freeze the specification."""
+        if not (isinstance(agent, type) and issubclass(agent, BaseAgent)):
+            raise SpecError(f"agent={agent!r}: must be a subclass of Agent or AsyncAgent")
+        check_name(name)
+        with_name = f"agent {name!r}: "
+        try:
+            parsed_restart = parse_enum(Restart, restart, "restart")
+            values: dict[str, object] = {
+                "config": build_config(agent, config, {}, ENTRY_FIELDS),
+                "params": entry_fields.params(params),
+                "executor": entry_fields.executor(agent, executor),
+                "restart": parsed_restart,
+                "strategy": None if strategy is None else parse_enum(Strategy, strategy, "strategy"),
+                "backoff": _backoff(backoff),
+                "shutdown": entry_fields.shutdown(shutdown),
+                "start_timeout": None
+                if start_timeout is None
+                else checks.seconds("start_timeout", start_timeout, allow_zero=False),
+                "depends_on": entry_fields.depends_on(depends_on),
+                "significant": entry_fields.significant(significant, parsed_restart),
+                "replace_wedged": checks.flag("replace_wedged", replace_wedged),
+            }
+        except SpecError as error:
+            raise SpecError(f"{with_name}{error}") from None
+        _fill(self, {"agent": agent, "name": name, **values})
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class SupervisorEntry:
+    """The child spec of a supervisor. Enums also accept their lower-case names.
+
+    Attributes:
+        name: as an agent's.
+        strategy: who goes along when a child is restarted (default ONE_FOR_ONE).
+        max_restarts: within `max_seconds`; one more ends the supervisor.
+        max_seconds: length of the window.
+        auto_shutdown: whether the end of significant children ends it (default NEVER).
+        restart: whether it comes back when it gave up (default PERMANENT).
+        backoff: for its own restarts, as an agent's.
+        shutdown: for its whole subtree (default ``"infinity"``).
+        depends_on: names of siblings.
+        significant: for its parent's `auto_shutdown`.
+        children: its static children, in registration order.
+
+    Raises:
+        SpecError: naming the field, its value and the rule.
+    """
+
+    name: str
+    strategy: Strategy
+    max_restarts: int
+    max_seconds: float
+    auto_shutdown: AutoShutdown
+    restart: Restart
+    backoff: BackoffChoice
+    shutdown: ShutdownTime
+    depends_on: tuple[str, ...]
+    significant: bool
+    children: tuple[ChildEntry, ...]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        strategy: Strategy | StrategyName = Strategy.ONE_FOR_ONE,
+        max_restarts: int = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
+        auto_shutdown: AutoShutdown | AutoShutdownName = AutoShutdown.NEVER,
+        restart: Restart | RestartName = Restart.PERMANENT,
+        backoff: BackoffChoice = INHERIT,
+        shutdown: ShutdownTime = "infinity",
+        depends_on: Iterable[str] = (),
+        significant: bool = False,
+        children: Iterable[ChildEntry] = (),
+    ) -> None:
+        """Check and freeze the specification. Only the root has the empty name."""
+        if name != "":
+            check_name(name)
+        label = f"supervisor {name!r}: " if name else ""
+        try:
+            parsed_restart = parse_enum(Restart, restart, "restart")
+            values: dict[str, object] = {
+                "strategy": parse_enum(Strategy, strategy, "strategy"),
+                "max_restarts": checks.count("max_restarts", max_restarts),
+                "max_seconds": checks.seconds("max_seconds", max_seconds, allow_zero=False),
+                "auto_shutdown": parse_enum(AutoShutdown, auto_shutdown, "auto_shutdown"),
+                "restart": parsed_restart,
+                "backoff": _backoff(backoff),
+                "shutdown": entry_fields.shutdown(shutdown),
+                "depends_on": entry_fields.depends_on(depends_on),
+                "significant": entry_fields.significant(significant, parsed_restart),
+                "children": _children(children),
+            }
+        except SpecError as error:
+            raise SpecError(f"{label}{error}") from None
+        _fill(self, {"name": name, **values})
+
+
+ChildEntry = AgentEntry | SupervisorEntry
+
+ENTRY_FIELDS: Final = frozenset(field.name for field in fields(AgentEntry)) - {"agent", "name"}
+"""Keywords of `register_agent` that belong to the entry; all others are config fields."""
+
+
+def agent_entry(agent: type[BaseAgent], name: str, config_fields: Mapping[str, object], **given: Any) -> AgentEntry:
+    """Build an entry as `register_agent` takes it: `config_fields` override those of ``config``.
+
+    Raises:
+        SpecError: as `AgentEntry`, and for a keyword that is neither an entry field nor a config field.
+    """
+    if config_fields and isinstance(agent, type) and issubclass(agent, BaseAgent):
+        try:
+            config = build_config(agent, given.get("config"), config_fields, ENTRY_FIELDS)
+        except SpecError as error:
+            raise SpecError(f"agent {name!r}: {error}") from None
+        given["config"] = config
+    return AgentEntry(agent, name, **given)
+
+
+def _fill(entry: object, values: Mapping[str, object]) -> None:
+    for key, value in values.items():
+        object.__setattr__(entry, key, value)
+
+
+def _children(children: object) -> tuple[ChildEntry, ...]:
+    if not isinstance(children, Iterable):
+        raise SpecError(f"children={children!r}: must be a list of AgentEntry and SupervisorEntry")
+    for child in (found := tuple(children)):
+        if not isinstance(child, (AgentEntry, SupervisorEntry)):
+            raise SpecError(f"children: {child!r}: must be an AgentEntry or a SupervisorEntry")
+    return found
+
+
+def _backoff(backoff: object) -> BackoffChoice:
+    if backoff is None or isinstance(backoff, (Backoff, Inherit)):
+        return backoff
+    raise SpecError(f"backoff={backoff!r}: must be a Backoff or None")

@@ -1,0 +1,189 @@
+"""How children start: when their dependencies are met, in start order, with a worker slot. Pure."""
+
+from __future__ import annotations
+
+from orchestree.agents.executor import RunId
+from orchestree.strategies.backoff import Streak
+from orchestree.strategies.restart import Strategy
+from orchestree.strategies.window import RestartWindow
+
+from . import slots
+from .events import AgentReady, AgentStarting, AgentWaiting, StopCause, SupervisorReady, SupervisorStarted
+from .inputs import StartRun
+from .states import NOT_DUE_STATES, AgentState
+from .stopping import abandon, ask, kill
+from .tree import AgentNode, Node, SupervisorNode
+from .world import World
+
+_MET = (AgentState.READY, AgentState.COMPLETED)
+
+
+def consider(world: World, node: Node) -> None:
+    """Start a child that is due, or have it wait for siblings or for a slot. No effect if it must stay down."""
+    parent = node.parent
+    if (parent is not None and not parent.is_up) or node.held or node.group is not None:
+        return
+    if node.state is AgentState.WEDGED:
+        return
+    blockers = _blockers(node)
+    if blockers:
+        _wait(world, node, blockers)
+    elif isinstance(node, SupervisorNode):
+        start_supervisor(world, node)
+    elif isinstance(node, AgentNode):
+        if slots.take_reserved(world, node):
+            launch(world, node)
+        elif node.ticket is None:
+            slots.enqueue(world, node)
+
+
+def grant_slots(world: World) -> None:
+    """Hand free slots to the queue, in its order; one whose dependency went away meanwhile waits again."""
+    while (granted := slots.grant(world)) is not None:
+        node, chosen = granted
+        blockers = _blockers(node)
+        if blockers:
+            slots.release(world, node)
+            _wait(world, node, blockers)
+        else:
+            launch(world, node, chosen=chosen)
+    slots.announce(world)
+
+
+def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
+    """Start the next incarnation of an agent that holds a slot."""
+    node.incarnation += 1
+    node.first_run = node.started_at is None
+    node.started_at = world.now
+    node.ready_since = None
+    node.pid = None
+    node.result = None
+    world.set_state(node, AgentState.STARTING)
+    if node.first_run:
+        world.starting_up.add(node)
+    world.emit(node, AgentStarting(node.entry.executor, chosen))
+    world.out.append(StartRun(RunId(node.path, node.incarnation)))
+    if node.entry.start_timeout is not None:
+        moment = world.now + node.entry.start_timeout
+        node.deadline = world.deadlines.add(moment, lambda: _give_up_start(world, node))
+
+
+def ready(world: World, node: AgentNode, pid: int | None) -> None:
+    """Note that ``setup()`` returned."""
+    world.cancel_deadline(node)
+    node.ready_since = world.now
+    node.pid = pid
+    world.set_state(node, AgentState.READY)
+    world.emit(node, AgentReady(node.age(world.now)))
+
+
+def start_supervisor(world: World, node: SupervisorNode) -> None:
+    """Start a supervisor: empty window, empty streaks, and each child that nobody holds down."""
+    node.incarnation += 1
+    node.started_at = world.now
+    node.ready_since = None
+    node.ending = None
+    node.offender = None
+    node.window = RestartWindow(node.entry.max_restarts, node.entry.max_seconds)
+    world.set_state(node, AgentState.STARTING)
+    world.emit(node, SupervisorStarted(tuple(child.name for child in node.sequence)))
+    children = list(node.sequence)
+    node.excused = {child.name for child in children if child.held and child.state is not AgentState.PARKED}
+    node.unready = node.children.keys() - node.excused
+    due = [child for child in children if not child.held]
+    for child in due:
+        child.streak = Streak()
+        if isinstance(child, AgentNode) and child.state is AgentState.WEDGED:
+            return_when_ended(world, child, StopCause.GROUP)
+        else:
+            # From here on nobody takes it for completed.
+            world.set_state(child, AgentState.REGISTERED)
+    for child in due:
+        consider(world, child)
+    _check_ready(world, node)
+
+
+def return_when_ended(world: World, node: AgentNode, cause: StopCause) -> None:
+    """Have a wedged agent come back: beside its old run if it may, else as soon as that has ended."""
+    if node.entry.replace_wedged:
+        abandon(world, node)
+        world.leave_group(node)
+        node.purpose = None
+        world.set_state(node, AgentState.REGISTERED)
+    elif node.after_wedge is None:
+        node.purpose = cause
+    elif node.after_wedge is not AgentState.BACKOFF:
+        node.after_wedge = AgentState.REGISTERED
+
+
+def react(world: World, node: Node) -> None:
+    """Look at the neighbours of a child whose state changed: its supervisor, and those that waited for it."""
+    parent = node.parent
+    if parent is None:
+        return
+    if node.state is AgentState.WAITING:
+        # It may have been moved up: the one before it may have left the tree.
+        consider(world, node)
+    if node.state in _MET:
+        parent.unready.discard(node.name)
+    elif node.held and node.state is not AgentState.PARKED and node.name in parent.unready:
+        parent.unready.discard(node.name)
+        parent.excused.add(node.name)
+    _check_ready(world, parent)
+    for dependent in list(parent.wanted.get(node.name, ())):
+        _reconsider(world, dependent)
+    if parent.entry.strategy is Strategy.REST_FOR_ONE:
+        following = parent.after(node)
+        if following is not None:
+            _reconsider(world, following)
+
+
+def _reconsider(world: World, node: Node) -> None:
+    if node.state is AgentState.WAITING:
+        consider(world, node)
+
+
+def _check_ready(world: World, node: SupervisorNode) -> None:
+    if node.state is AgentState.STARTING and not node.unready:
+        node.ready_since = world.now
+        world.set_state(node, AgentState.READY)
+        world.emit(node, SupervisorReady(node.age(world.now)))
+
+
+def _blockers(node: Node) -> list[Node | str]:
+    """Return what `node` has to wait for, each once; a name stands for a sibling that is not there."""
+    parent = node.parent
+    if parent is None:
+        return []
+    found: dict[Node | str, None] = {}
+    if parent.entry.strategy is Strategy.REST_FOR_ONE:
+        previous = parent.before(node)
+        if previous and previous.state is not AgentState.READY and previous.state not in NOT_DUE_STATES:
+            found[previous] = None
+    for name in node.entry.depends_on:  # type: ignore[attr-defined]
+        dependency = parent.find(name)
+        if dependency is None or dependency.state not in _MET:
+            found[dependency or name] = None
+    return list(found)
+
+
+def _wait(world: World, node: Node, blockers: list[Node | str]) -> None:
+    names = tuple(blocker if isinstance(blocker, str) else blocker.name for blocker in blockers)
+    if isinstance(node, AgentNode):
+        if node.pool is None or not node.pool.members.issuperset(blockers):
+            # Whoever has to wait for somebody outside its group gives its slot to others meanwhile.
+            slots.release(world, node)
+        if node.state is not AgentState.WAITING:
+            world.set_state(node, AgentState.WAITING)
+            world.emit(node, AgentWaiting(names))
+    elif node.state is not AgentState.WAITING:
+        world.set_state(node, AgentState.WAITING)
+    node.waiting_for = names
+    world.touched[node] = None
+
+
+def _give_up_start(world: World, node: AgentNode) -> None:
+    # One that is to be stopped anyway has no failure of its own.
+    ask(world, node, node.purpose or StopCause.START_TIMEOUT)
+    if node.can_kill and node.state is AgentState.STOPPING:
+        kill(world, node)

@@ -1,0 +1,50 @@
+"""The states of agents and supervisors, and the named sets that rules are written in.
+
+Pure: the vocabulary of the core, of `status()` and of the metrics.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class RunMode(StrEnum):
+    """When the orchestrator ends by itself."""
+
+    STOP_ON_EMPTY = "stop_on_empty"
+    """It ends as soon as no agent runs, waits for a restart or can still come to run."""
+    DAEMON = "daemon"
+    """It ends when it is told to, or when the root supervisor gives up."""
+
+
+class AgentState(StrEnum):
+    """Where an agent is. Supervisors have the same states except ``QUEUED`` and ``WEDGED``."""
+
+    REGISTERED = "registered"
+    WAITING = "waiting"
+    QUEUED = "queued"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    PARKED = "parked"
+    WEDGED = "wedged"
+
+
+_S = AgentState
+
+RUNNING_STATES: Final = frozenset({_S.STARTING, _S.READY, _S.STOPPING})
+"""A run of it is alive and under control."""
+
+PENDING_STATES: Final = frozenset({_S.WAITING, _S.QUEUED, _S.BACKOFF})
+"""Nothing of it runs, but it starts by itself as soon as it may."""
+
+NOT_DUE_STATES: Final = frozenset({_S.COMPLETED, _S.STOPPED, _S.PARKED, _S.FAILED, _S.WEDGED})
+"""Under REST_FOR_ONE nobody behind it waits for it."""
+
+UNHEALTHY_STATES: Final = frozenset({_S.PARKED, _S.FAILED, _S.WEDGED})
+"""One of these at the end makes the exit code 1."""

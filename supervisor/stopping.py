@@ -1,0 +1,126 @@
+"""How children are stopped: asked, awaited, killed or found wedged, one by one in reverse start order. Pure.
+
+What follows the end of a child is decided elsewhere (`ending.py`); a supervisor that has lost its last
+child is put on the agenda ``world.ended``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final
+
+from orchestree.agents.ends import SHUTDOWN, ExitReason
+from orchestree.agents.executor import RunId
+
+from . import slots
+from .events import AgentStopping, AgentWedged, StopCause, SupervisorTerminated
+from .inputs import AskRunToStop, KillRun
+from .states import PENDING_STATES, RUNNING_STATES, AgentState
+from .tree import AgentNode, Node, SupervisorNode
+from .world import World
+
+GRACE_S: Final = 0.1
+"""What a thread or task gets to notice that it was told to end at once, before it counts as wedged."""
+
+
+def ask(world: World, node: Node, cause: StopCause) -> None:
+    """Ask a running child to stop now, whatever its siblings do."""
+    node.purpose = cause
+    asked = node.state is AgentState.STOPPING
+    if isinstance(node, SupervisorNode):
+        if not asked:
+            world.set_state(node, AgentState.STOPPING)
+        if node.deadline is None:
+            _bound(world, node, node.entry.shutdown)
+        if not asked:
+            terminate_children(world, node)
+    elif isinstance(node, AgentNode) and not asked:
+        world.cancel_deadline(node)
+        world.set_state(node, AgentState.STOPPING)
+        world.emit(node, AgentStopping(cause))
+        world.out.append(AskRunToStop(RunId(node.path, node.incarnation)))
+        _bound(world, node, node.entry.shutdown)
+
+
+def mark(world: World, node: Node, cause: StopCause) -> None:
+    """Have a running child stop when its turn comes in its supervisor's reverse start order; see `advance`."""
+    assert node.parent is not None
+    node.purpose = cause
+    heapq.heappush(node.parent.to_stop, (-node.position, node))
+
+
+def advance(world: World, supervisor: SupervisorNode) -> None:
+    """Ask the next marked child, unless one is still awaited; with none left an ending supervisor has ended."""
+    while supervisor.current is None and supervisor.to_stop:
+        node = heapq.heappop(supervisor.to_stop)[1]
+        if node.purpose is not None and node.state in RUNNING_STATES:
+            supervisor.current = node
+            ask(world, node, node.purpose)
+    if supervisor.state is AgentState.STOPPING and supervisor.current is None:
+        world.ended.append(supervisor)
+
+
+def gone(world: World, node: Node) -> None:
+    """Go on with the stop order: nothing of `node` has to be awaited any more."""
+    parent = node.parent
+    if parent is not None and parent.current is node:
+        parent.current = None
+        advance(world, parent)
+
+
+def terminate_children(world: World, supervisor: SupervisorNode) -> None:
+    """Bring down all children of a supervisor that is STOPPING: what does not run at once, the rest in order."""
+    for node in reversed(list(supervisor.sequence)):
+        if node.state in PENDING_STATES:
+            settle_down(world, node, StopCause.SUPERVISOR)
+        elif node.state in RUNNING_STATES:
+            # A child that an operator is stopping stays the operator's.
+            held = node.purpose is StopCause.COMMAND
+            mark(world, node, StopCause.COMMAND if held else StopCause.SUPERVISOR)
+    advance(world, supervisor)
+
+
+def settle_down(world: World, node: Node, cause: StopCause, reason: ExitReason = SHUTDOWN) -> None:
+    """Stop a child of which nothing runs: it is STOPPED at once."""
+    slots.release(world, node)
+    node.held = cause is StopCause.COMMAND
+    if isinstance(node, SupervisorNode):
+        world.emit(node, SupervisorTerminated(reason))
+    world.retire(node, AgentState.STOPPED, reason)  # type: ignore[arg-type]
+
+
+def kill(world: World, node: Node) -> None:
+    """End a running child, and all below it, at once; what cannot be killed is wedged `GRACE_S` later."""
+    if node.state is not AgentState.STOPPING:
+        ask(world, node, node.purpose or StopCause.SUPERVISOR)
+    if isinstance(node, SupervisorNode):
+        for child in reversed(list(node.sequence)):
+            if child.state in RUNNING_STATES:
+                kill(world, child)
+    elif isinstance(node, AgentNode):
+        world.cancel_deadline(node)
+        world.out.append(KillRun(RunId(node.path, node.incarnation)))
+        if not node.can_kill:
+            node.deadline = world.deadlines.add(world.now + GRACE_S, lambda: _wedge(world, node))
+
+
+def abandon(world: World, node: AgentNode) -> None:
+    """Leave a wedged run, and the slot it holds, to itself: the agent goes on without it."""
+    world.abandoned.add(RunId(node.path, node.incarnation))
+    node.has_slot = False
+    node.after_wedge = None
+
+
+def _bound(world: World, node: Node, shutdown: float | str) -> None:
+    """Kill `node` when its shutdown time is over; at once if that is none."""
+    if shutdown == "brutal_kill":
+        kill(world, node)
+    elif not isinstance(shutdown, str):
+        node.deadline = world.deadlines.add(world.now + shutdown, lambda: kill(world, node))
+
+
+def _wedge(world: World, node: AgentNode) -> None:
+    world.set_state(node, AgentState.WEDGED)
+    world.emit(node, AgentWedged(node.purpose or StopCause.SUPERVISOR))
+    world.wedged.append(node)
+    gone(world, node)

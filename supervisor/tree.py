@@ -1,0 +1,250 @@
+"""The nodes of a running tree: what the core remembers of each supervisor and agent. Pure data.
+
+Invariants: `SupervisorNode.sequence` is sorted by `position`, which never changes; a node waits in at most one
+group; a node with a `purpose` is being stopped or is marked for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final
+
+from orchestree.agents.ends import CrashReport, ExitReason
+from orchestree.strategies.backoff import Backoff, Streak
+from orchestree.strategies.restart import Strategy
+from orchestree.strategies.window import RestartWindow
+
+from .deadlines import Deadline
+from .events import StopCause
+from .spec import AgentEntry, ChildEntry, SupervisorEntry
+from .states import AgentState
+
+_position: Final = attrgetter("position")
+_STABLE_WITHOUT_POLICY_S: Final = 30.0  # for the streak that `status` shows of a child with ``backoff=None``
+DEPARTED_KEPT: Final = 1000  # last outcomes of temporary children per supervisor; the oldest are forgotten
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """Children that start together once `due_at` has come and everything that had to stop has ended.
+
+    A single restart is a group of one, so that merging, delays and slots have one mechanism.
+
+    Attributes:
+        offenders: whose failures made the group; the strategy of each says who takes part.
+        members: in no order; ``dict`` used as an ordered set.
+        stopping: members whose end is awaited.
+    """
+
+    due_at: float
+    offenders: list[Node]
+    members: dict[Node, None] = field(default_factory=dict)
+    stopping: set[Node] = field(default_factory=set)
+    started: bool = False
+    deadline: Deadline | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Pool:
+    """The worker slots of a group that starts; `pending` members may still draw from it."""
+
+    slots: int
+    members: frozenset[Node]
+    pending: set[Node]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ticket:
+    """A place in the queue for a worker slot; one that its node no longer holds is void."""
+
+    key: tuple[int, ...]
+    serial: int
+    node: AgentNode = field(compare=False)
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """What agents and supervisors have in common. Times are monotonic seconds.
+
+    Attributes:
+        key: positions from the root down; sorts the whole tree in start order, depth first.
+        held: an operator stopped it or it parked; only a command starts it again.
+        purpose: why it is being stopped; set already while it waits for its turn in the stop order.
+        deadline: of its start or its stop, whichever runs.
+    """
+
+    path: str
+    parent: SupervisorNode | None
+    position: int
+    key: tuple[int, ...]
+    backoff: Backoff | None
+    state: AgentState = AgentState.REGISTERED
+    incarnation: int = 0
+    held: bool = False
+    purpose: StopCause | None = None
+    group: Group | None = None
+    deadline: Deadline | None = None
+    streak: Streak = field(default_factory=Streak)
+    started_at: float | None = None
+    ready_since: float | None = None
+    restarts_total: int = 0
+    waiting_for: tuple[str, ...] = ()
+
+    def age(self, now: float) -> float:
+        """Return the seconds since its last start."""
+        return 0.0 if self.started_at is None else now - self.started_at
+
+    @property
+    def name(self) -> str:
+        """Name among its siblings."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(eq=False, slots=True)
+class AgentNode(Node):
+    """An agent.
+
+    Attributes:
+        can_kill: whether its executor can end a run that does not want to.
+        pool: slots of the group start it takes part in.
+        ticket: its entry in the queue for a slot.
+        after_wedge: what it becomes when its wedged run ends, if that was decided when it wedged; BACKOFF and
+            REGISTERED: it starts.
+        first_run: whether this incarnation is the first of this entry.
+    """
+
+    entry: AgentEntry = field(kw_only=True)
+    can_kill: bool = field(kw_only=True)
+    has_slot: bool = False
+    pool: Pool | None = None
+    ticket: Ticket | None = None
+    pid: int | None = None
+    result: object = None
+    last_crash: CrashReport | None = None
+    after_wedge: AgentState | None = None
+    first_run: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class SupervisorNode(Node):
+    """A supervisor and its children.
+
+    Attributes:
+        sequence: children in start order.
+        wanted: for each name, the children that depend on it.
+        departed: last outcome of temporary children that ended.
+        unready: names of children that have not been ready since it started and keep it from becoming ready.
+        excused: names of children that have not been ready either, but an operator keeps them down.
+        ending: why it terminates its children by its own decision.
+        to_stop: children marked for a stop, to be asked one by one in reverse start order.
+        current: the child whose end that sequence waits for.
+    """
+
+    entry: SupervisorEntry = field(kw_only=True)
+    window: RestartWindow = field(kw_only=True)
+    children: dict[str, Node] = field(default_factory=dict)
+    sequence: list[Node] = field(default_factory=list)
+    wanted: dict[str, dict[Node, None]] = field(default_factory=dict)
+    departed: dict[str, Node] = field(default_factory=dict)
+    unready: set[str] = field(default_factory=set)
+    excused: set[str] = field(default_factory=set)
+    ending: ExitReason | None = None
+    offender: str | None = None
+    to_stop: list[tuple[int, Node]] = field(default_factory=list)
+    current: Node | None = None
+    next_position: int = 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it starts children."""
+        return self.state in (AgentState.STARTING, AgentState.READY)
+
+    def find(self, name: str) -> Node | None:
+        """Return the child of this name, or what is left of a temporary one."""
+        return self.children.get(name) or self.departed.get(name)
+
+    def before(self, node: Node) -> Node | None:
+        """Return the child before `node` in start order."""
+        index = bisect_left(self.sequence, node.position, key=_position)
+        return self.sequence[index - 1] if index else None
+
+    def after(self, node: Node) -> Node | None:
+        """Return the child behind `node` in start order."""
+        index = bisect_left(self.sequence, node.position + 1, key=_position)
+        return self.sequence[index] if index < len(self.sequence) else None
+
+    def scope(self, node: Node) -> list[Node]:
+        """Return whom the failure of `node` takes along, itself included, in start order."""
+        strategy = self.entry.strategy
+        if isinstance(node, AgentNode) and node.entry.strategy is not None:
+            strategy = node.entry.strategy
+        match strategy:
+            case Strategy.ONE_FOR_ONE:
+                return [node]
+            case Strategy.ONE_FOR_ALL:
+                return list(self.sequence)
+            case Strategy.REST_FOR_ONE:
+                return self.sequence[bisect_left(self.sequence, node.position, key=_position) :]
+            case Strategy.DEPENDENTS:
+                return self._with_dependents(node)
+
+    def _with_dependents(self, node: Node) -> list[Node]:
+        found = {node: None}
+        trail = [node]
+        while trail:
+            for dependent in self.wanted.get(trail.pop().name, ()):
+                if dependent not in found:
+                    found[dependent] = None
+                    trail.append(dependent)
+        return sorted(found, key=_position)
+
+    def add(self, node: Node, entry: ChildEntry) -> None:
+        """Append a child at the end of the start order."""
+        self.departed.pop(entry.name, None)
+        self.children[entry.name] = node
+        self.unready.add(entry.name)
+        self.sequence.append(node)
+        for name in entry.depends_on:
+            self.wanted.setdefault(name, {})[node] = None
+
+    def remove(self, node: AgentNode | SupervisorNode, *, remember: bool) -> Node | None:
+        """Take a child out of the tree; `remember` its last outcome under its name; return one forgotten for it."""
+        del self.children[node.name]
+        del self.sequence[bisect_left(self.sequence, node.position, key=_position)]
+        self.unready.discard(node.name)
+        self.excused.discard(node.name)
+        for name in node.entry.depends_on:
+            self.wanted[name].pop(node, None)
+        if remember:
+            self.departed[node.name] = node
+        unwanted = (name for name in self.departed if not self.wanted.get(name))
+        oldest = next(unwanted, None) if len(self.departed) > DEPARTED_KEPT else None
+        return None if oldest is None else self.departed.pop(oldest)
+
+
+AnyNode = AgentNode | SupervisorNode
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield `node` and all below it, in start order, depth first; departed children come last."""
+    yield node
+    if isinstance(node, SupervisorNode):
+        for child in node.sequence:
+            yield from walk(child)
+        yield from node.departed.values()
+
+
+def stable_after(node: AnyNode) -> float:
+    """Return the seconds of being ready after which the failures in a row no longer count."""
+    return node.backoff.stable_after if node.backoff else _STABLE_WITHOUT_POLICY_S
+
+
+def current_streak(node: AnyNode, now: float) -> Streak:
+    """Return the failures in a row as they count at `now`: none after a stable run."""
+    was_ready = node.state in (AgentState.READY, AgentState.STOPPING, AgentState.WEDGED)
+    if was_ready and node.ready_since is not None and now - node.ready_since >= stable_after(node):
+        return Streak()
+    return node.streak

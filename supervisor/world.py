@@ -1,0 +1,212 @@
+"""The state of one tree while the core decides, and the few ways to change it. Pure.
+
+Whoever changes a node goes through `set_state`, so that counters, snapshots and neighbours never lag behind.
+Follow-up work goes on the agendas `changed`, `ended`, `wedged`, `due_groups`, which the core works off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+from typing import TypeGuard
+
+from orchestree.agents.ends import ExitReason
+from orchestree.agents.executor import RunId
+from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.errors import NotFound, did_you_mean
+from orchestree.strategies.restart import Restart
+from orchestree.strategies.window import RestartWindow
+
+from .deadlines import Deadlines
+from .events import AgentTerminated, EventData
+from .inputs import Effect, Emit
+from .order import start_order
+from .spec import INHERIT, AgentEntry, ChildEntry, SupervisorEntry
+from .states import AgentState, RunMode
+from .tree import AgentNode, AnyNode, Group, Node, SupervisorNode, Ticket, walk
+
+_ACTIVE_AGENT = frozenset(
+    {AgentState.QUEUED, AgentState.STARTING, AgentState.READY, AgentState.STOPPING, AgentState.BACKOFF}
+)
+_ACTIVE_SUPERVISOR = frozenset({AgentState.STOPPING, AgentState.BACKOFF})
+
+ChooseNext = Callable[[tuple[str, ...]], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a core is built from; `Orchestrator.Config` has the meaning of each.
+
+    Attributes:
+        killable: names of the executors whose runs can be killed.
+        draw: seeded source of numbers in [0, 1) for jitter.
+        choose_next: picks one of the queued paths (in start order); None or an unknown path means the first.
+    """
+
+    name: str = "orchestree"
+    run_mode: RunMode = RunMode.DAEMON
+    backoff: Backoff | None = field(default_factory=Backoff)
+    max_workers: int | None = None
+    strict_start: bool = False
+    killable: Container[str] = frozenset({"process"})
+    draw: Callable[[], float] = lambda: 0.0
+    choose_next: ChooseNext | None = None
+
+
+class World:
+    """One tree: its nodes, clock, deadlines, worker slots, agendas and what has been decided so far."""
+
+    def __init__(self, root: SupervisorEntry, settings: Settings) -> None:
+        """Build all nodes, REGISTERED.
+
+        Raises:
+            SpecError: as `order.start_order`.
+        """
+        self.settings = settings
+        self.now = 0.0
+        self.nodes: dict[str, AnyNode] = {}
+        self.deadlines = Deadlines()
+        self.out: list[Effect] = []
+        self.active = 0
+        self.free_slots: float = math.inf if settings.max_workers is None else settings.max_workers
+        self.queue: list[Ticket] = []
+        """A heap; void tickets are skipped."""
+        self.abandoned: set[RunId] = set()
+        """Runs that cannot be ended and whose agent goes on without them or left; each still holds a slot."""
+        self.unannounced: list[AgentNode] = []
+        """Queued in this decision; those that get no slot in it are announced."""
+        self.tickets = 0
+        self.changed: deque[Node] = deque()
+        self.ended: deque[SupervisorNode] = deque()
+        self.wedged: deque[AgentNode] = deque()
+        self.due_groups: deque[Group] = deque()
+        self.touched: dict[Node, None] = {}
+        self.starting_up: set[Node] = set()
+        """Agents whose first start is still running."""
+        self.first_start = True
+        """Until no first start of the static tree is running any more."""
+        self.start_failure: str | None = None
+        """Path of the first agent whose start failed then."""
+        self.left_waiting: tuple[str, ...] = ()
+        self.stop_cause: str | None = None
+        self.root = self._root(root)
+
+    def _root(self, entry: SupervisorEntry) -> SupervisorNode:
+        node = SupervisorNode(
+            "", None, 0, (), None, entry=entry, window=RestartWindow(entry.max_restarts, entry.max_seconds)
+        )
+        self.nodes[""] = node
+        self.touched[node] = None
+        self._add_children(node)
+        return node
+
+    def _add_children(self, parent: SupervisorNode) -> None:
+        for entry in start_order(parent.entry.children, parent.path):
+            self.add(parent, entry)
+
+    def add(self, parent: SupervisorNode, entry: ChildEntry) -> AnyNode:
+        """Append a child (and, for a supervisor, all its static children), REGISTERED."""
+        path = f"{parent.path}/{entry.name}" if parent.path else entry.name
+        position = parent.next_position
+        parent.next_position += 1
+        key = (*parent.key, position)
+        backoff = self.settings.backoff if entry.backoff is INHERIT else entry.backoff
+        assert not isinstance(backoff, type(INHERIT))
+        node: AnyNode
+        if isinstance(entry, AgentEntry):
+            can_kill = entry.executor in self.settings.killable
+            node = AgentNode(path, parent, position, key, backoff, entry=entry, can_kill=can_kill)
+        else:
+            window = RestartWindow(entry.max_restarts, entry.max_seconds)
+            node = SupervisorNode(path, parent, position, key, backoff, entry=entry, window=window)
+        # A run that was abandoned under this path must not be taken for one of the new agent.
+        node.incarnation = max((run.incarnation for run in self.abandoned if run.path == path), default=0)
+        parent.add(node, entry)
+        self.nodes[path] = node
+        self.touched[node] = None
+        if isinstance(node, SupervisorNode):
+            self._add_children(node)
+        return node
+
+    def get(self, path: str) -> AnyNode:
+        """Return the node at `path`.
+
+        Raises:
+            NotFound: there is none.
+        """
+        node = self.nodes.get(path)
+        if node is None:
+            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, self.nodes)}")
+        return node
+
+    def emit(self, node: Node, data: EventData) -> None:
+        """Decide on an event of `node`."""
+        self.out.append(Emit(node.path, node.incarnation, data))
+        self.touched[node] = None
+
+    def set_state(self, node: Node, state: AgentState) -> None:
+        """Move `node` to `state`; its neighbours are looked at afterwards."""
+        active = _ACTIVE_AGENT if isinstance(node, AgentNode) else _ACTIVE_SUPERVISOR
+        self.active += (state in active) - (node.state in active)
+        node.state = state
+        if state is not AgentState.WAITING:
+            node.waiting_for = ()
+        if state not in (AgentState.STARTING, AgentState.STOPPING):
+            self.starting_up.discard(node)
+        self.touched[node] = None
+        self.changed.append(node)
+
+    def cancel_deadline(self, node: Node) -> None:
+        """Forget the running start or stop deadline of `node`."""
+        self.deadlines.cancel(node.deadline)
+        node.deadline = None
+
+    def leave_group(self, node: Node) -> None:
+        """Take `node` out of the group it waits in; the rest goes on as if it had never belonged to it."""
+        group, node.group = node.group, None
+        if group is None:
+            return
+        group.members.pop(node, None)
+        group.stopping.discard(node)
+        if not group.members:
+            self.deadlines.cancel(group.deadline)
+        elif not group.started:
+            self.due_groups.append(group)
+
+    def retire(self, node: AnyNode, state: AgentState, reason: ExitReason, error: str | None = None) -> None:
+        """Move an agent that does not run to its last state; a temporary one leaves the tree (R03)."""
+        node.purpose = None
+        self.leave_group(node)
+        self.set_state(node, state)
+        if isinstance(node, AgentNode):
+            self.emit(node, AgentTerminated(reason, state, error))
+        if node.entry.restart is Restart.TEMPORARY:
+            self.remove(node, remember=True)
+
+    def remove(self, node: AnyNode, *, remember: bool) -> None:
+        """Take a child that does not run, and all below it, out of the tree."""
+        assert node.parent is not None
+        following = node.parent.after(node)
+        forgotten = node.parent.remove(node, remember=remember)
+        # Its supervisor may have waited for it to become ready, and under REST_FOR_ONE the one behind it.
+        self.changed += [gone for gone in (node, following) if gone is not None]
+        for gone in [*walk(node), *([forgotten] if forgotten else [])]:
+            self.touched[gone] = None
+            if self.nodes.get(gone.path) is gone:
+                del self.nodes[gone.path]
+                if gone.state is AgentState.WEDGED:
+                    self.abandoned.add(RunId(gone.path, gone.incarnation))
+
+    def is_known(self, node: Node) -> TypeGuard[AnyNode]:
+        """Return whether `node` is in the tree, or is what a supervisor in the tree keeps of a temporary child."""
+        parent = node.parent
+        if parent is None:
+            return True
+        return self.nodes.get(parent.path) is parent and parent.find(node.name) is node
+
+    def take(self) -> list[Effect]:
+        """Return what has been decided since the last call."""
+        out, self.out = self.out, []
+        return out

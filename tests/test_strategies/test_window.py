@@ -1,0 +1,52 @@
+"""The restart window: exact, inclusive, O(1)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from orchestree.strategies.window import RestartWindow
+
+
+def test_max_restarts_are_allowed_and_one_more_is_not() -> None:
+    window = RestartWindow(2, 10.0)
+    assert [window.add(0.0), window.add(1.0), window.add(2.0)] == [True, True, False]
+
+
+def test_restarts_exactly_max_seconds_apart_still_count_together() -> None:
+    assert not [window := RestartWindow(1, 10.0), window.add(5.0), window.add(15.0)][-1]
+
+
+def test_restarts_more_than_max_seconds_apart_do_not_count_together() -> None:
+    window = RestartWindow(1, 10.0)
+    assert window.add(5.0)
+    assert window.add(15.000001)
+
+
+def test_with_max_restarts_0_the_first_restart_is_one_too_many() -> None:
+    assert not RestartWindow(0, 10.0).add(0.0)
+
+
+def test_the_stamp_is_set_also_when_the_answer_is_no() -> None:
+    window = RestartWindow(1, 10.0)
+    assert [window.add(0.0), window.add(1.0), window.add(10.5)] == [True, False, False]
+    assert window.count(10.5) == 2
+
+
+def test_it_remembers_no_more_than_it_needs() -> None:
+    window = RestartWindow(3, 10.0)
+    for _ in range(1000):
+        window.add(0.0)
+    assert window.count(0.0) == 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_answers_as_otp_does_by_counting_all_stamps(seed: int) -> None:
+    rng = random.Random(seed)
+    limit, seconds, now = rng.randint(0, 4), rng.choice((1.0, 2.5)), 0.0
+    window, stamps = RestartWindow(limit, seconds), list[float]()
+    for _ in range(200):
+        now += rng.choice((0.0, 0.25, 0.5, 1.0, 2.5))
+        stamps = [*(stamp for stamp in stamps if stamp >= now - seconds), now]
+        assert window.add(now) is (len(stamps) <= limit)
