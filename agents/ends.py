@@ -92,7 +92,7 @@ class CrashReport:
     notes: tuple[str, ...] = ()
 
 
-class Shutdown(BaseException):  # noqa: N818 - OTP's word; not an Exception, so that `except Exception` lets it pass
+class Shutdown(BaseException):
     """Raised by an agent to end itself with ``shutdown``: not a failure, a TRANSIENT agent stays down."""
 
 

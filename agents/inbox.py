@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 
 
 class Inbox:
@@ -21,19 +22,23 @@ class Inbox:
         self.loop = loop
         self.closed = False
         self._actions: deque[Callable[[], None]] = deque()
+        self._context = Context()  # nothing done here takes place in the context of whoever happened to post
         self._woken = False
 
     def post(self, action: Callable[[], None]) -> None:
-        """Have `action`, which must not raise, called in the loop. Any thread."""
+        """Have `action` called in the loop; what it raises goes to the loop's exception handler. Any thread."""
         self._actions.append(action)
         if not self._woken:  # read after the append, cleared before the deque is emptied: no post is overlooked
             self._woken = True
             with suppress(RuntimeError):  # the loop is closed
-                self.loop.call_soon_threadsafe(self._drain)
+                self.loop.call_soon_threadsafe(self._drain, context=self._context)
         if self.loop.is_closed():
             self.closed = True
 
     def _drain(self) -> None:
         self._woken = False
-        while self._actions:
-            self._actions.popleft()()
+        for _ in range(len(self._actions)):  # what comes meanwhile has to wait for the loop's timers and readers
+            try:
+                self._actions.popleft()()
+            except Exception as error:
+                self.loop.call_exception_handler({"message": "an action failed", "exception": error})

@@ -39,6 +39,8 @@ class Core:
         check_tree(root)
         self.world = World(root, settings)
         self._was_empty = False
+        self._stop_first: StopTree | None = None
+        """A stop that came before the start."""
 
     def handle(self, event: Input, now: float) -> list[Effect]:
         """Decide what follows from `event`.
@@ -108,10 +110,17 @@ class Core:
         for node in nodes:
             if isinstance(node, AgentNode):
                 world.emit(node, operations.registered(node.entry))
-        starting.start_supervisor(world, world.root)
+        if self._stop_first is None:
+            starting.start_supervisor(world, world.root)
+        else:
+            world.set_state(world.root, AgentState.STARTING)
+            self._stop(self._stop_first)
 
     def _stop(self, event: StopTree) -> None:
         world = self.world
+        if world.root.state is AgentState.REGISTERED:
+            self._stop_first = event
+            return
         ending.stop_tree(world, event.cause)
         root, running = world.root, world.root.deadline
         if event.timeout_s is not None and root.state is AgentState.STOPPING:
@@ -141,14 +150,14 @@ class Core:
             if world.wedged:
                 # First: what is decided here says whether its siblings go on at all.
                 ending.wedged(world, world.wedged.popleft())
+            elif world.start_failure and world.settings.strict_start and world.root.is_up:
+                ending.stop_tree(world, "start_failed")
             elif world.changed:
                 starting.react(world, world.changed.popleft())
             elif world.ended:
                 ending.supervisor_ended(world, world.ended.popleft())
             elif world.due_groups:
                 groups.start_when_due(world, world.due_groups.popleft())
-            elif world.start_failure and world.settings.strict_start and world.root.is_up:
-                ending.stop_tree(world, "start_failed")
             elif world.queue and world.free_slots >= 1:
                 starting.grant_slots(world)
             elif world.unannounced:

@@ -79,7 +79,7 @@ def decide(
         return Again(0.0) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)
     action = backoff.action_for(report)
     if action == "park":
-        return Park("a rule says so")
+        return Park(f"a rule says so: {report.message}" if report else "a rule says so")
     if action == "escalate":
         return GiveUp(Cause.ESCALATED)
     if backoff.gives_up(streak, report, now):

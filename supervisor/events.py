@@ -29,7 +29,7 @@ class OrchestratorStarted:
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorStopping:
-    """The whole tree stops. `cause`: ``command``, ``all_agents_terminated``, ``start_failed``."""
+    """The whole tree stops. `cause`: ``command signal all_agents_terminated start_failed``."""
 
     cause: str
 

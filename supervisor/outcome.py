@@ -97,7 +97,6 @@ def _carry_out(world: World, node: AnyNode, decision: Decision, final: AgentStat
             groups.restart_with_siblings(world, node, delay)
         case Park(why):
             slots.release(world, node)
-            world.leave_group(node)
             node.held = True
             world.set_state(node, AgentState.PARKED)
             if isinstance(node, AgentNode):

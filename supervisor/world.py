@@ -141,6 +141,15 @@ class World:
             raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, self.nodes)}")
         return node
 
+    def find(self, path: str) -> Node | None:
+        """Return the node at `path`, or what is left of a temporary child."""
+        node = self.nodes.get(path)
+        if node is None:
+            parent, _, name = path.rpartition("/")
+            supervisor = self.nodes.get(parent)
+            return supervisor.departed.get(name) if isinstance(supervisor, SupervisorNode) else None
+        return node
+
     def emit(self, node: Node, data: EventData) -> None:
         """Decide on an event of `node`."""
         self.out.append(Emit(node.path, node.incarnation, data))
@@ -188,10 +197,9 @@ class World:
     def remove(self, node: AnyNode, *, remember: bool) -> None:
         """Take a child that does not run, and all below it, out of the tree."""
         assert node.parent is not None
-        following = node.parent.after(node)
         forgotten = node.parent.remove(node, remember=remember)
         # Its supervisor may have waited for it to become ready, and under REST_FOR_ONE the one behind it.
-        self.changed += [gone for gone in (node, following) if gone is not None]
+        self.changed.append(node)
         for gone in [*walk(node), *([forgotten] if forgotten else [])]:
             self.touched[gone] = None
             if self.nodes.get(gone.path) is gone:

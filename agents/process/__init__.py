@@ -1,0 +1,1 @@
+"""How process agents come to life: the fork server, its children, and what both say to the orchestrator."""

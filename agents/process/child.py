@@ -1,0 +1,145 @@
+"""What an agent's process does between its first instruction and its last. Runs nowhere else."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import multiprocessing
+import multiprocessing.util
+import os
+import pickle
+import socket
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+from orchestree.agents.agent import Agent
+from orchestree.agents.async_agent import AsyncAgent
+from orchestree.agents.executor import Launch, RunEnded
+from orchestree.agents.lifecycle import (
+    describe,
+    failed_run,
+    make_agent,
+    request_stop,
+    request_stop_async,
+    run_hooks,
+    run_hooks_async,
+)
+from orchestree.agents.loading import enter_agent_process
+
+from . import payload
+from .endings import with_note
+from .outlet import install, outlet
+from .sources import load
+from .wire import End, Fork, Ready, receive_request, send
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+else:
+    from multiprocess.process import BaseProcess
+
+_std_util: Final[Any] = multiprocessing.util
+
+
+def main(descriptor: int) -> NoReturn:
+    """Be the process of an agent whose modules cannot be loaded before the fork."""
+    install()
+    live(socket.socket(fileno=descriptor))
+
+
+def live(sock: socket.socket) -> NoReturn:
+    """Wait at `sock` to be told which agent to run, and be its process until its end."""
+    code = 1
+    try:
+        code = AgentProcess(sock)._bootstrap(os.pidfd_open(os.getppid()))  # type: ignore[attr-defined]
+    finally:
+        os._exit(code)
+
+
+class AgentProcess(BaseProcess):
+    """Makes this process one of `multiprocess`, so that agents can use all of that."""
+
+    _start_method = None
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Wait at `sock`, when the time has come."""
+        super().__init__(name="spare")
+        self._parent_pid = os.getppid()
+        self._sock = sock
+
+    def run(self) -> None:
+        """Run the agent. `multiprocess` runs its exit functions afterwards; the standard one would be forgotten."""
+        enter_agent_process()
+        _std_util._finalizer_registry.clear()
+        _std_util._run_after_forkers()
+        received = receive_request(self._sock)
+        self._sock.close()
+        match received:
+            case Fork() as request, [control, data, pickled, *inherited]:
+                self.name = multiprocessing.current_process().name = request.run.path
+                payload.inherited[:] = inherited
+                self._control = socket.socket(fileno=control)
+                outlet.open(socket.socket(fileno=data))
+                try:
+                    self._run_agent(request, pickled)
+                finally:
+                    _std_util._exit_function()
+
+    def _run_agent(self, request: Fork, pickled: int) -> None:
+        try:
+            launch = read_launch(request, pickled)
+            agent = make_agent(launch, outlet.emit)
+        except BaseException as error:
+            self._say_end(failed_run(request.run, error))
+        else:
+            if isinstance(agent, AsyncAgent):
+                asyncio.run(self._live_async(agent))
+            else:
+                self._live(cast(Agent, agent))
+
+    def _live(self, agent: Agent) -> None:
+        # No Thread: starting one takes four times as long, and agents see only their own in threading.enumerate().
+        _thread.start_new_thread(self._await_stop, (agent,))
+        self._say_end(run_hooks(agent, self._say_ready))
+
+    def _await_stop(self, agent: Agent) -> None:
+        with suppress(OSError):
+            self._control.recv(1)  # the request, or the end of an orchestrator that is gone
+        request_stop(agent)
+
+    async def _live_async(self, agent: AsyncAgent) -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.remove_reader(self._control)
+            request_stop_async(agent)
+
+        loop.add_reader(self._control, stop)
+        # The end is told from within the loop: what asyncio.run() then waits for may take for ever.
+        self._say_end(await run_hooks_async(agent, self._say_ready))
+
+    def _say_ready(self) -> None:
+        with suppress(OSError):
+            send(self._control, Ready(os.getpid()))
+
+    def _say_end(self, ended: RunEnded) -> None:
+        report = ended.report
+        if report is not None and ended.details is not None:
+            report = replace(report, traceback=ended.details())
+        try:
+            result = payload.dump_back(ended.result)
+        except Exception as error:
+            result = payload.dump_back(None)
+            report = with_note(ended.reason, report, f"result: {describe(error)}")
+        with suppress(OSError):
+            send(self._control, End(ended.reason, report, result))
+
+
+def read_launch(request: Fork, pickled: int) -> Launch:
+    """Load what it refers to, and unpickle it. Raises whatever an unpickled object raises."""
+    for source in request.sources:
+        if problem := load(source):
+            raise ImportError(problem)
+    with open(pickled, "rb") as file:
+        launch: Launch = pickle.load(file)
+    return launch

@@ -1,0 +1,34 @@
+"""Having the kernel kill this process when its parent ends, also while C code holds the interpreter's lock.
+
+The kernel's notion of a parent is the thread that made the process, so the fork server, which a thread of the
+orchestrator starts, asks for this only while it loads modules and cannot see for itself; its children, always.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask for it, and end at once if the parent has ended already. Survives an exec, not a fork."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+@contextmanager
+def dying_with_parent(parent_pid: int) -> Iterator[None]:
+    """Ask for it until the block is left."""
+    die_with_parent(parent_pid)
+    try:
+        yield
+    finally:
+        _libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)

@@ -1,0 +1,91 @@
+"""How the end of an agent's process is classified, from its last words and its exit status. Pure."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from dataclasses import dataclass, replace
+from typing import Final
+
+from orchestree.agents.ends import NORMAL, Cause, CrashReport, ExitKind, ExitReason, abnormal
+from orchestree.agents.executor import RunEnded, RunId
+from orchestree.agents.lifecycle import describe
+
+from .wire import End
+
+LOST: Final = "the fork server has ended, and with it this process"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known when the process is gone.
+
+    Attributes:
+        pid: None when there never was a process.
+        ready: ``setup()`` had returned.
+        end: its last words.
+        status: as ``waitpid`` tells it; None when the fork server died before it could tell.
+        cut_off: it was killed because it did not exit after its last words.
+        uptime_s: seconds since its start was asked for.
+    """
+
+    run: RunId
+    pid: int | None
+    ready: bool
+    end: End | None
+    status: int | None
+    cut_off: bool
+    uptime_s: float
+
+
+def classify(known: Evidence) -> RunEnded:
+    """Return how the run ended. Last words count, unless they were fine and the process then failed to exit."""
+    said, died = known.end, _death(known)
+    if said is None or (died is not None and not known.cut_off and said.reason.kind != ExitKind.ABNORMAL):
+        return RunEnded(run=known.run, reason=NORMAL if died is None else abnormal(died.cause), report=died)
+    report, result = said.report, None
+    if died is not None:
+        note = "it did not exit after its last hook and was killed" if known.cut_off else f"then {died.message}"
+        report = with_note(said.reason, report, note)
+    try:
+        result = pickle.loads(said.result)
+    except Exception as error:  # a class that this process does not have
+        report = with_note(said.reason, report, f"result: {describe(error)}")
+    if report is not None:
+        report = replace(report, pid=known.pid, uptime_s=report.uptime_s or known.uptime_s)
+    return RunEnded(run=known.run, reason=said.reason, report=report, result=result)
+
+
+def with_note(reason: ExitReason, report: CrashReport | None, note: str) -> CrashReport:
+    """Return the report with one more note; it becomes the message of a report that did not exist."""
+    if report is None:
+        return CrashReport(cause=reason.cause, message=note, notes=(note,))
+    return replace(report, notes=(*report.notes, note))
+
+
+def _death(known: Evidence) -> CrashReport | None:
+    """Return what is wrong with the way the process ended; None if it exited with 0."""
+    report = CrashReport(
+        cause=Cause.LOST,
+        message=LOST,
+        phase="execute" if known.ready else "setup",
+        pid=known.pid,
+        uptime_s=known.uptime_s,
+    )
+    if known.status is None:
+        return None if known.end else report
+    code = os.waitstatus_to_exitcode(known.status)
+    if code < 0:
+        name = _signal_name(-code)
+        return replace(report, cause=Cause.SIGNAL, message=f"killed by {name}", signal=name)
+    if code > 0:
+        return replace(report, cause=Cause.EXIT, message=f"exited with code {code}", exit_code=code)
+    return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,133 @@
+"""Reading the data channels of all agents: messages go to the host, log records to a `LogWriter`.
+
+That is one daemon thread's work, ``orchestree-data``. Nothing here ever waits for a log sink of the application.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from orchestree.agents.executor import Host, RunId, RunMessage
+from orchestree.agents.lifecycle import describe
+
+from .logs import CLOSE_S, LogWriter, relog, warn
+from .wire import Inlet, LogRecord, Lost, Message
+
+TURN: Final = 256
+"""Packets that one channel is read for before the next gets its turn."""
+LAST_TURN: Final = 8192
+"""Packets that are read after the end of a run: more than fit into a socket, unless somebody goes on writing."""
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    """The data channel of one run. Both threads may read it, one at a time, so nothing overtakes anything.
+
+    Attributes:
+        logs: what was read and is yet to be logged; only the relay's thread takes something out.
+    """
+
+    run: RunId
+    inlet: Inlet
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    logs: deque[Callable[[], None]] = field(default_factory=deque)
+
+
+class Relay:
+    """Everything but the thread's own part is for the supervision thread, and never waits for a sink."""
+
+    def __init__(self, host: Host) -> None:
+        """Start the thread."""
+        self._host = host
+        self._writer = LogWriter()
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._open = True
+        self._thread = threading.Thread(target=self._serve, name="orchestree-data", daemon=True)
+        self._thread.start()
+
+    def add(self, run: RunId, sock: socket.socket) -> Channel:
+        """Read `sock` from now on, and own it."""
+        channel = Channel(run, Inlet(sock))
+        self._post(lambda: self._watch(channel))
+        return channel
+
+    def finish(self, channel: Channel) -> None:
+        """Hand in what the ended run has sent: messages now, log records by and by. Forget the channel."""
+        self._read(channel, LAST_TURN)
+        self._post(lambda: self._forget(channel))
+
+    def close(self) -> None:
+        """End the thread when all has been logged, or when a sink takes too long."""
+        self._post(self._stop)
+        self._thread.join(CLOSE_S)
+
+    def _post(self, task: Callable[[], None]) -> None:
+        self._tasks.append(task)
+        os.eventfd_write(self._wake, 1)
+
+    def _read(self, channel: Channel, most: int) -> None:
+        with channel.lock:
+            for message in channel.inlet.receive(most):
+                match message:
+                    case Message(name, data):
+                        self._report(channel, name, data)
+                    case LogRecord():
+                        channel.logs.append(partial(relog, channel.run, message))
+                    case Lost(count):
+                        text = f"{count} log records or messages were lost"
+                        channel.logs.append(partial(warn, channel.run, text))
+
+    def _report(self, channel: Channel, name: str, data: bytes) -> None:
+        try:
+            self._host.report(RunMessage(channel.run, name, pickle.loads(data)))
+        except Exception as error:  # a class that this process does not have
+            text = f"its message {name!r} cannot be read here: {describe(error)}"
+            channel.logs.append(partial(warn, channel.run, text))
+
+    # In the thread:
+
+    def _serve(self) -> None:
+        while self._open:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    os.eventfd_read(self._wake)
+                else:
+                    self._pass_on(key.data)
+            while self._tasks:
+                self._tasks.popleft()()
+        self._selector.close()
+        os.close(self._wake)
+        self._writer.close()
+
+    def _watch(self, channel: Channel) -> None:
+        self._selector.register(channel.inlet.sock, selectors.EVENT_READ, channel)
+
+    def _pass_on(self, channel: Channel) -> None:
+        self._read(channel, TURN)
+        if channel.inlet.at_end:
+            self._selector.unregister(channel.inlet.sock)
+        while channel.logs:
+            self._writer.put(channel.logs.popleft())
+
+    def _forget(self, channel: Channel) -> None:
+        with suppress(KeyError):
+            self._selector.unregister(channel.inlet.sock)
+        channel.inlet.sock.close()
+        while channel.logs:
+            self._writer.put(channel.logs.popleft())
+
+    def _stop(self) -> None:
+        self._open = False

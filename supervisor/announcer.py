@@ -1,0 +1,72 @@
+"""Turns decisions into numbered, stamped events and publishes them in the order in which they were decided."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from orchestree.agents.ends import CrashReport
+from orchestree.agents.executor import RunEnded, RunId
+
+from .events import TYPE_OF, AgentCrashed, Event, EventData, EventGap, EventType
+from .inputs import Emit
+
+
+class Announcer:
+    """Supervision thread only. What is taken is published by the next `flush`, so that restarts come first."""
+
+    def __init__(
+        self, publish: Callable[[Event], None], complete: Callable[[str, CrashReport], None]
+    ) -> None:
+        """Publish through `publish`; tell `complete` each crash report that has got its traceback."""
+        self._publish = publish
+        self._complete = complete
+        self._waiting: deque[tuple[Emit, float]] = deque()
+        self._details: dict[RunId, Callable[[], str]] = {}
+        self._seq = 0
+
+    def expect(self, ended: RunEnded) -> None:
+        """Remember how the traceback of an end is made, until the next flush."""
+        if ended.details is not None:
+            self._details[ended.run] = ended.details
+
+    def take(self, emit: Emit, now: float) -> None:
+        """Take an event that was decided at `now`."""
+        self._waiting.append((emit, now))
+
+    def flush(self) -> None:
+        """Publish everything taken so far."""
+        while self._waiting:
+            emit, now = self._waiting.popleft()
+            data = emit.data
+            if isinstance(data, AgentCrashed):
+                data = self._with_traceback(emit, data)
+            self._say(TYPE_OF[type(data)], emit.path, emit.incarnation, data, now)
+        self._details.clear()
+
+    def say(self, data: EventData, path: str = "") -> None:
+        """Publish at once, after all that was taken, what is no decision of the core."""
+        self.flush()
+        self._say(TYPE_OF[type(data)], path, 0, data, time.monotonic())
+
+    def show_gap(self, missing: int) -> None:
+        """Show that `missing` messages were dropped before they got a number: one gap, with numbers of its own."""
+        self.flush()
+        first = self._seq + 1
+        self._seq += missing - 1
+        self._say(EventType.EVENT_GAP, "", 0, EventGap(first, self._seq + 1), time.monotonic())
+
+    def _say(self, kind: EventType, path: str, incarnation: int, data: EventData, now: float) -> None:
+        self._seq += 1
+        self._publish(Event(self._seq, time.time(), now, kind, path, incarnation, data))
+
+    def _with_traceback(self, emit: Emit, data: AgentCrashed) -> AgentCrashed:
+        details = self._details.pop(RunId(emit.path, emit.incarnation), None)
+        if details is not None:
+            with suppress(Exception):  # formatting runs code of the user's: an exception's __str__
+                data = replace(data, report=replace(data.report, traceback=details()))
+        self._complete(emit.path, data.report)
+        return data

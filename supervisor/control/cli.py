@@ -1,0 +1,105 @@
+"""The command line tool.
+
+Its help must come at once: nothing of the runtime may be imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestree.supervisor.orchestrator import Orchestrator
+
+BAD_CONFIGURATION = 78
+"""Exit code (``EX_CONFIG`` of sysexits.h) when TARGET or its specification is at fault."""
+
+
+class BadTarget(click.ClickException):
+    """Shown as one line without a traceback."""
+
+    exit_code = BAD_CONFIGURATION
+
+
+@click.group()
+@click.version_option(package_name="orchestree")
+def main() -> None:
+    """Run supervision trees: agents that crash and come back.
+
+    TARGET is a file (`path/to/app.py` or `path/to/app.py:name`) or `module:name`. It holds an Orchestrator,
+    or a function without arguments that returns one.
+    """
+
+
+@main.command()
+@click.argument("target")
+@click.argument("arguments", nargs=-1)
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line instead of text.")
+def run(target: str, arguments: tuple[str, ...], log_json: bool) -> None:
+    """Run TARGET until it ends or Ctrl-C stops it.
+
+    What stands after `--` is handed on: ARGUMENTS are sys.argv[1:] of TARGET.
+
+    Exit codes: 0 done, 1 something was parked, failed or left waiting, 70 the root supervisor gave up,
+    78 bad TARGET or configuration, 128 + n stopped at once by a second signal.
+    """
+    from orchestree.supervisor.logging_setup import setup_logging
+
+    setup_logging(json=log_json)
+    sys.exit(_load(target, arguments).simple_join())
+
+
+@main.command()
+@click.argument("target")
+@click.argument("arguments", nargs=-1)
+def check(target: str, arguments: tuple[str, ...]) -> None:
+    """Check TARGET and print its start order.
+
+    Everything is checked that `run` checks before it starts; nothing is started. Exit code 78 if it is bad.
+    """
+    from orchestree.strategies.errors import SpecError
+
+    from .target import one_line
+
+    try:
+        steps = _load(target, arguments).check()
+    except SpecError as error:
+        raise BadTarget(one_line(error)) from None
+    rows = [
+        [
+            f"{number}.",
+            "  " * step.path.count("/") + step.path.rpartition("/")[2] + "/" * (step.kind == "supervisor"),
+            step.executor or step.kind,
+            step.restart,
+            f"after {', '.join(step.depends_on)}" if step.depends_on else "",
+        ]
+        for number, step in enumerate(steps, start=1)
+    ]
+    kinds = [step.kind for step in steps]
+    for line in _aligned(rows):
+        click.echo(line)
+    click.echo(f"ok: {_count(kinds.count('agent'), 'agent')}, {_count(kinds.count('supervisor'), 'supervisor')}")
+
+
+def _load(target: str, arguments: Sequence[str]) -> Orchestrator:
+    from .target import TargetError, load_target
+
+    sys.argv = [target, *arguments]
+    try:
+        return load_target(target)
+    except TargetError as error:
+        raise BadTarget(str(error)) from None
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Return each row as one line, its cells padded to the widest of their column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,381 @@
+"""The driver: one event loop in one thread that owns the tree, carries out what the core decides, and times it.
+
+It decides nothing itself. It waits on file descriptors, wake-ups and the core's deadlines; nothing here polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from orchestree.agents.current import current_host
+from orchestree.agents.ends import CrashReport
+from orchestree.agents.executor import Executor, Launch, RunEnded, RunId, RunMessage, RunReport
+from orchestree.agents.executors import executor_class
+from orchestree.agents.inbox import Inbox
+from orchestree.agents.lifecycle import failed_run
+from orchestree.strategies.errors import NotRunning, OrchestreeError
+
+from .announcer import Announcer
+from .core import Core
+from .events import Event, EventData, ServiceFailed
+from .inputs import AskRunToStop, Effect, Emit, Input, KillRun, Refused, StartRun, Tick, TreeEnded
+from .spec import AgentEntry
+from .status import Snapshot
+from .tree import AgentNode, Node
+from .world import World
+
+MAX_PENDING_MESSAGES: Final = 10_000
+"""``AGENT_MESSAGE``s that may wait for the supervision thread; what comes beyond is dropped, and counted."""
+
+TELL_AFTER_S: Final = 0.001
+"""Events and snapshots follow a decision by this much, so that what it started gets the interpreter first and a
+storm is told in batches. Nothing is held back while somebody waits for an operation."""
+
+
+class MessageGate:
+    """Lets messages in until too many wait for the supervision thread; then none until all of those were taken."""
+
+    def __init__(self) -> None:
+        """Begin with nobody inside."""
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._dropped = 0
+
+    def enter(self) -> bool:
+        """Return whether a message may come in; one that may not is counted. Any thread."""
+        with self._lock:
+            if self._dropped or self._inside >= MAX_PENDING_MESSAGES:
+                self._dropped += 1
+                return False
+            self._inside += 1
+            return True
+
+    def leave(self) -> int:
+        """Note that a message was taken; return how many were dropped if it was the last before a gap, else 0."""
+        with self._lock:
+            self._inside -= 1
+            if self._inside:
+                return 0
+            dropped, self._dropped = self._dropped, 0
+            return dropped
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """Somebody who waits until something is true of the tree."""
+
+    holds: Callable[[World], bool]
+    done: Future[None] = field(default_factory=Future)
+
+
+class Driver:
+    """Runs one core. Executors call `report`; the orchestrator calls `submit`, `emit_soon` and reads the attributes.
+
+    Attributes:
+        loop: the event loop of the supervision thread.
+        agents_loop: the loop that coroutine agents run on; None for one in a thread of its own.
+        ended: done when the tree has ended and everything was given back; cannot be cancelled.
+        exit_code: of the tree; None while it runs.
+        snapshots: by path, for readers in any thread.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        publish: Callable[[Event], None],
+        *,
+        agents_loop: asyncio.AbstractEventLoop | None = None,
+        classify: Callable[[RunEnded], RunEnded] | None = None,
+        on_ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the loop; `start` makes the thread.
+
+        Args:
+            core: whose decisions are carried out; from now on only the supervision thread touches it.
+            publish: takes each event, in order; must not block.
+            agents_loop: see the attribute.
+            classify: may change the reason of an end before the core sees it; must not block or raise.
+            on_ended: called at the very end, in the supervision thread.
+        """
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(self._callback_failed)
+        self.agents_loop = agents_loop
+        self.ended: Future[None] = Future()
+        self.ended.set_running_or_notify_cancel()
+        self.exit_code: int | None = None
+        self.snapshots: dict[str, Snapshot] = {}
+        self._core = core
+        self._announcer = Announcer(publish, self._complete_crash)
+        self._classify = classify
+        self._telling: asyncio.TimerHandle | None = None
+        self._on_ended = on_ended
+        self._inbox = Inbox(self.loop)
+        self._executors: dict[str, Executor] = {}
+        self._waiters: list[Waiter] = []
+        self._promised: dict[Future[None], None] = {}
+        """Every future handed out that is not done; none is left behind at the end."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._gate = MessageGate()
+        self._thread = threading.Thread(target=self._main, name="orchestree-supervisor", daemon=True)
+
+    # Any thread:
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the caller is a hook of an agent of this tree, or the supervision thread: neither may wait for it."""
+        return current_host.get() is self or self.is_supervision
+
+    @property
+    def is_supervision(self) -> bool:
+        """Whether the caller is the supervision thread."""
+        return threading.current_thread() is self._thread
+
+    def start(self) -> None:
+        """Start the supervision thread."""
+        self._thread.start()
+
+    def call(self, action: Callable[[], None]) -> Future[None]:
+        """Have `action` called in the supervision thread; the future has what it raised."""
+
+        def act(waiter: Waiter) -> None:
+            try:
+                action()
+            except BaseException as error:
+                _set_exception(waiter.done, error)
+            _set_result(waiter.done)
+
+        return self._promise(act, Waiter(lambda world: True))
+
+    def submit(self, event: Input, until: Callable[[World], bool] | None = None) -> Future[None]:
+        """Hand `event` to the core; the future is done when `until` holds (None: at once), or has the refusal."""
+        return self._promise(lambda waiter: self._begin_wait(waiter, event), Waiter(until or (lambda world: True)))
+
+    def wait(self, until: Callable[[World], bool]) -> Future[None]:
+        """Return a future that is done when `until` holds of the tree; whoever gives up waiting cancels it."""
+        return self._promise(self._begin_wait, Waiter(until))
+
+    def report(self, report: RunReport) -> None:
+        """Take in what an executor has to say (see `Host`)."""
+        if not isinstance(report, RunMessage):
+            self._inbox.post(lambda: self._take_report(report))
+        elif self._gate.enter():
+            self._inbox.post(lambda: self._take_message(report))
+
+    def emit_soon(self, data: EventData, path: str = "") -> None:
+        """Publish an event that is no decision of the core: a failed handler, a failed service."""
+        self._inbox.post(lambda: self._announcer.say(data, path))
+
+    def prepare(self) -> None:
+        """Have the executors get ready for all agents. Supervision thread, before anything starts.
+
+        Raises:
+            SpecError: one of them can never run.
+        """
+        launches: dict[str, list[Launch]] = {}
+        for node in self._core.world.nodes.values():
+            if isinstance(node, AgentNode):
+                launch = launch_of(node.entry, RunId(node.path, 0))
+                launches.setdefault(node.entry.executor, []).append(launch)
+        for executor, agents in launches.items():
+            self._executor(executor).prepare(agents)
+
+    def shut(self) -> None:
+        """End the supervision thread of a tree that never started."""
+        self._inbox.post(self.loop.stop)
+
+    # Supervision thread:
+
+    def _main(self) -> None:
+        try:
+            self.loop.run_forever()
+        finally:
+            for executor in self._executors.values():
+                with suppress(Exception):
+                    executor.close()
+            self.loop.close()
+            self._inbox.closed = True
+            for done in list(self._promised):
+                _set_exception(done, NotRunning("the orchestrator has ended"))
+            if self.exit_code is not None:
+                with suppress(Exception):
+                    self._on_ended()
+            self.ended.set_result(None)
+
+    def _promise(self, act: Callable[[Waiter], None], waiter: Waiter) -> Future[None]:
+        """Have `act` called in the supervision thread; what it raises is raised by the future."""
+
+        def action() -> None:
+            try:
+                act(waiter)
+            except BaseException as error:
+                _set_exception(waiter.done, error)
+                if not isinstance(error, OrchestreeError):  # no mistake of the caller: a bug of ours
+                    raise
+
+        self._promised[waiter.done] = None
+        waiter.done.add_done_callback(lambda done: self._promised.pop(done, None))
+        self._inbox.post(action)
+        if self._inbox.closed:
+            _set_exception(waiter.done, NotRunning("the orchestrator has ended"))
+        return waiter.done
+
+    def _begin_wait(self, waiter: Waiter, event: Input | None = None) -> None:
+        if event is not None:
+            self._handle(event)
+        self._waiters.append(waiter)
+        self._tell()
+
+    def _take_report(self, report: RunReport) -> None:
+        if isinstance(report, RunEnded):
+            if self._classify is not None:
+                report = self._classify(report)
+            self._announcer.expect(report)
+        self._handle(report)
+
+    def _take_message(self, message: RunMessage) -> None:
+        self._handle(message)
+        if dropped := self._gate.leave():
+            self._announcer.show_gap(dropped)
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say that something raised which must not; supervision goes on with the next thing."""
+        error = context.get("exception")
+        text = "".join(traceback.format_exception(error)) if error is not None else str(context.get("message"))
+        self._announcer.say(ServiceFailed("supervision", text))
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._handle(Tick())
+
+    def _handle(self, event: Input) -> None:
+        """Have the core decide, start and stop runs first, then tell everybody."""
+        now = time.monotonic()
+        try:
+            effects = self._core.handle(event, now)
+        except Exception:
+            # What had been decided by then is known to the core as done.
+            self._carry_out(self._core.world.take(), now)
+            raise
+        self._carry_out(effects, now)
+
+    def _carry_out(self, effects: list[Effect], now: float) -> None:
+        for effect in effects:
+            match effect:
+                case StartRun(run) | AskRunToStop(run) | KillRun(run):
+                    self._execute(effect, run)
+                case Refused(error):
+                    raise error
+                case _:
+                    pass
+        for effect in effects:
+            if isinstance(effect, Emit):
+                self._announcer.take(effect, now)
+            elif isinstance(effect, TreeEnded):
+                self.exit_code = effect.exit_code
+                self.loop.stop()
+        self._set_timer()
+        if self._waiters or self.exit_code is not None:
+            self._tell()
+        elif self._telling is None:
+            self._telling = self.loop.call_later(TELL_AFTER_S, self._tell)
+
+    def _execute(self, effect: StartRun | AskRunToStop | KillRun, run: RunId) -> None:
+        """Have the executor act. One that breaks its promise not to raise hurts nobody but the run it was to start."""
+        try:
+            entry = self._agent(run.path).entry
+            executor = self._executor(entry.executor)
+            match effect:
+                case StartRun():
+                    executor.start(launch_of(entry, run))
+                case AskRunToStop():
+                    executor.ask_stop(run)
+                case KillRun():
+                    executor.kill(run)
+        except Exception as error:
+            self.emit_soon(ServiceFailed("executor", traceback.format_exc()), run.path)
+            if isinstance(effect, StartRun):
+                self.report(failed_run(run, error))
+
+    def _tell(self) -> None:
+        """Show readers what was decided, publish it, and wake those who wait for it."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        now, touched = time.monotonic(), self._core.world.touched
+        for node in touched:
+            self._take_snapshot(node, now)
+        touched.clear()
+        self._announcer.flush()
+        if self._waiters:
+            self._look_at_waiters()
+
+    def _agent(self, path: str) -> AgentNode:
+        node = self._core.world.nodes[path]
+        assert isinstance(node, AgentNode)
+        return node
+
+    def _executor(self, name: str) -> Executor:
+        executor = self._executors.get(name)
+        if executor is None:
+            executor = self._executors[name] = executor_class(name)(self)
+        return executor
+
+    def _complete_crash(self, path: str, report: CrashReport) -> None:
+        node = self._core.world.find(path)
+        if isinstance(node, AgentNode):
+            node.last_crash = report
+            self._take_snapshot(node, time.monotonic())
+
+    def _take_snapshot(self, node: Node, now: float) -> None:
+        if self._core.world.is_known(node):
+            self.snapshots[node.path] = Snapshot.of(node, now)
+        else:
+            self.snapshots.pop(node.path, None)
+
+    def _set_timer(self) -> None:
+        deadline = self._core.next_deadline()
+        if self._timer is not None:
+            if self._timer.when() == deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = self.loop.call_at(deadline, self._tick)
+
+    def _look_at_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if waiter.holds(self._core.world):
+                _set_result(waiter.done)
+            elif not waiter.done.cancelled():
+                self._waiters.append(waiter)
+
+
+def _set_result(done: Future[None]) -> None:
+    with suppress(InvalidStateError):  # whoever waited has cancelled it, or the tree has ended first
+        done.set_result(None)
+
+
+def _set_exception(done: Future[None], error: BaseException) -> None:
+    with suppress(InvalidStateError):
+        done.set_exception(error)
+
+
+def launch_of(entry: AgentEntry, run: RunId) -> Launch:
+    """Return what an executor needs to start this incarnation."""
+    match entry.shutdown:
+        case "brutal_kill":
+            shutdown_s = 0.0
+        case "infinity":
+            shutdown_s = float("inf")
+        case seconds:
+            shutdown_s = float(seconds)
+    return Launch(run=run, agent=entry.agent, config=entry.config, params=entry.params, shutdown_s=shutdown_s)

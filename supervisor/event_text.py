@@ -1,0 +1,222 @@
+"""One line of plain words for every event: what happened, to whom, why, and what comes next. Pure."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, assert_never
+
+from orchestree.agents.ends import Cause, ExitReason
+
+from .events import (
+    AgentCrashed,
+    AgentMessage,
+    AgentParked,
+    AgentQueued,
+    AgentReady,
+    AgentRegistered,
+    AgentRestarting,
+    AgentStarting,
+    AgentStopping,
+    AgentTerminated,
+    AgentUnregistered,
+    AgentWaiting,
+    AgentWedged,
+    AllAgentsTerminated,
+    Command,
+    Event,
+    EventData,
+    EventGap,
+    HandlerFailed,
+    OrchestratorStarted,
+    OrchestratorStopped,
+    OrchestratorStopping,
+    RestartCause,
+    ServiceFailed,
+    StopCause,
+    SupervisorReady,
+    SupervisorRestarting,
+    SupervisorStarted,
+    SupervisorTerminated,
+)
+from .states import AgentState, RunMode
+
+MOST_NAMES: Final = 5
+"""Longer lists of names are cut."""
+
+GIVING_UP: Final = frozenset({Cause.MAX_RESTARTS, Cause.ESCALATED})
+"""Why a supervisor ends by its own decision."""
+
+_STOP_CAUSES: Final = MappingProxyType(
+    {
+        StopCause.COMMAND: "as asked",
+        StopCause.RESTART: "to be started again, as asked",
+        StopCause.GROUP: "another one of its group failed",
+        StopCause.SUPERVISOR: "its supervisor stops",
+        StopCause.START_TIMEOUT: "its setup takes too long",
+    }
+)
+_END_CAUSES: Final = MappingProxyType(
+    {
+        "command": "as asked",
+        "all_agents_terminated": "nothing is left to run",
+        "start_failed": "the start failed",
+        "signal": "by a signal",
+    }
+)
+_RUN_MODES: Final = MappingProxyType(
+    {RunMode.STOP_ON_EMPTY: "ends when nothing is left to run", RunMode.DAEMON: "runs until it is stopped"}
+)
+
+
+def describe(event: Event) -> str:
+    """Return one line such as ``RESTART  sensor-b      in 0.25 s (2nd failure in a row)``."""
+    verb, details = _words(event.data, event.incarnation)
+    line = f"{verb:<8} {event.path or 'orchestrator':<12}  {details}".rstrip()
+    # An agent's error message may hold line breaks, or escapes that a terminal obeys.
+    return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
+
+
+def duration(seconds: float) -> str:
+    """Return ``0.25 s``, ``42 s``, ``3 min 20 s``, ``5 h 1 min`` or ``2 d 3 h``."""
+    if seconds < 10:
+        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
+    whole = round(seconds)
+    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"
+
+
+def _words(data: EventData, incarnation: int) -> tuple[str, str]:
+    """Return the verb, at most 8 letters, and the details, perhaps empty."""
+    match data:
+        case OrchestratorStarted():
+            return "STARTED", _started(data)
+        case OrchestratorStopping():
+            return "STOPPING", _END_CAUSES.get(data.cause, data.cause)
+        case OrchestratorStopped():
+            unhealthy = f"; not well: {_list(data.unhealthy)}" if data.unhealthy else ""
+            return "STOPPED", f"exit code {data.exit_code}{unhealthy}"
+        case SupervisorStarted():
+            return "STARTING", f"its children: {_list(data.children)}" if data.children else "no children"
+        case SupervisorReady() | AgentReady():
+            return "READY", f"after {duration(data.startup_s)}"
+        case SupervisorRestarting() | AgentRestarting():
+            return "RESTART", _restart(data)
+        case SupervisorTerminated():
+            return _supervisor_end(data)
+        case AgentRegistered():
+            after = f", after {_list(data.depends_on)}" if data.depends_on else ""
+            return "ADDED", f"{data.agent} ({data.executor}, {data.restart}){after}"
+        case AgentWaiting():
+            return "WAITING", f"for {_list(data.waiting_for)}"
+        case AgentQueued():
+            return "QUEUED", f"{_count(data.max_workers, 'agent')} may run at once"
+        case AgentStarting():
+            chosen = ", chosen by choose_next" if data.chosen else ""
+            return "STARTING", f"incarnation {incarnation} ({data.executor}){chosen}"
+        case AgentCrashed():
+            return "CRASHED", f"incarnation {incarnation}, {_crash(data)}"
+        case AgentStopping():
+            return "STOPPING", _STOP_CAUSES[data.cause]
+        case AgentTerminated():
+            return _agent_end(data)
+        case AgentParked():
+            return "PARKED", f"{data.why}; stays down until it is started by hand"
+        case AgentWedged():
+            return "WEDGED", f"did not stop in time and cannot be killed ({_STOP_CAUSES[data.cause]})"
+        case AgentUnregistered():
+            return "REMOVED", ""
+        case AgentMessage() | Command():
+            return "MESSAGE" if isinstance(data, AgentMessage) else "COMMAND", _call(data)
+        case AllAgentsTerminated():
+            waiting = f"; still waiting: {_list(data.left_waiting)}" if data.left_waiting else ""
+            return "DONE", f"no agent runs or comes back{waiting}"
+        case HandlerFailed():
+            return "FAILED", f"event handler {data.handler}: {data.error}"
+        case ServiceFailed():
+            return "FAILED", f"{data.service} is not available: {data.error}"
+        case EventGap():
+            return "LOST", f"events {data.first} to {data.last} (too many at once)"
+        case _:
+            assert_never(data)
+
+
+def _started(data: OrchestratorStarted) -> str:
+    supervisors = f", {_count(data.supervisors, 'supervisor')}" if data.supervisors else ""
+    return f"{data.name}: {_count(data.agents, 'agent')}{supervisors}; {_RUN_MODES[data.run_mode]}"
+
+
+def _restart(data: SupervisorRestarting | AgentRestarting) -> str:
+    when = f"in {duration(data.delay)}" if data.delay else "at once"
+    error = _shutdown_error(data.shutdown_error if isinstance(data, AgentRestarting) else None)
+    match data.cause:
+        case RestartCause.FAILURE:
+            streak = f" ({_ordinal(data.attempt)} failure in a row)" if data.attempt > 1 else ""
+            return f"{when}{streak}{error}"
+        case RestartCause.GROUP:
+            return f"{when}, with its group{error}"
+        case RestartCause.COMMAND:
+            return f"{when}, as asked{error}"
+        case _:
+            assert_never(data.cause)
+
+
+def _crash(data: AgentCrashed) -> str:
+    report = data.report
+    phase = f" (in {report.phase})" if report.phase != "execute" else ""
+    verdict = f"; classify_exit: {data.reason}" if data.classified else ""
+    notes = "".join(f"; also: {note}" for note in report.notes)
+    return f"up {duration(report.uptime_s)}: {report.message}{phase}{verdict}{notes}"
+
+
+def _supervisor_end(data: SupervisorTerminated) -> tuple[str, str]:
+    offender = data.offender or "a child"
+    match data.reason.cause:
+        case Cause.MAX_RESTARTS:
+            return "GAVE UP", f"too many restarts in a short time, the last one for {offender}"
+        case Cause.ESCALATED:
+            return "GAVE UP", f"because {offender} failed for good"
+        case _:
+            return "STOPPED", "" if data.reason.cause is Cause.SHUTDOWN else str(data.reason)
+
+
+def _agent_end(data: AgentTerminated) -> tuple[str, str]:
+    error = _shutdown_error(data.shutdown_error)
+    match data.state:
+        case AgentState.COMPLETED:
+            return "DONE", _end_of_work(data.reason) + error
+        case AgentState.FAILED:
+            return "FAILED", f"is not restarted{error}"
+        case _:
+            return "STOPPED", error.removeprefix("; ")
+
+
+def _end_of_work(reason: ExitReason) -> str:
+    return "not needed" if reason.cause is Cause.IGNORE else "its work is finished"
+
+
+def _shutdown_error(error: str | None) -> str:
+    return f"; failed while it was stopped: {error}" if error else ""
+
+
+def _call(data: AgentMessage | Command) -> str:
+    arguments: Mapping[str, object] = data.data if isinstance(data, AgentMessage) else data.arguments
+    return " ".join([data.name, *(f"{key}={reprlib.repr(value)}" for key, value in arguments.items())])
+
+
+def _list(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -1,0 +1,60 @@
+"""Calls the hooks of an `Orchestrator` subclass where they are overridden; what they raise never hurts the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
+from orchestree.agents.ends import ExitKind, ExitReason
+from orchestree.agents.executor import RunEnded
+
+from .world import ChooseNext
+
+_Given = TypeVar("_Given")
+_Answer = TypeVar("_Answer")
+
+Failed = Callable[[str, BaseException], None]
+"""Told the name of a hook and what it raised."""
+
+
+def chooser(choose_next: Callable[[tuple[str, ...]], str | None], failed: Failed) -> ChooseNext:
+    """Return ``choose_next`` for the core: a raise means the default."""
+
+    def choose(queued: tuple[str, ...]) -> str | None:
+        return _called(choose_next, queued, str, failed)
+
+    return choose
+
+
+def classifier(classify_exit: Callable[..., ExitReason | None], failed: Failed) -> Callable[[RunEnded], RunEnded]:
+    """Return what changes the reason of an abnormal end as ``classify_exit`` says."""
+
+    def classify(ended: RunEnded) -> RunEnded:
+        if ended.reason.kind is not ExitKind.ABNORMAL or ended.report is None:
+            return ended
+        report = ended.report
+        if ended.details is not None:
+            with suppress(Exception):
+                report = replace(report, traceback=ended.details())
+        reason = _called(classify_exit, report, ExitReason, failed)
+        return replace(
+            ended, report=report, details=None, classified=reason is not None, reason=reason or ended.reason
+        )
+
+    return classify
+
+
+def _called(
+    hook: Callable[[_Given], _Answer | None], given: _Given, kind: type[_Answer], failed: Failed
+) -> _Answer | None:
+    """Return what `hook` answers; None, and `failed` is told, if it raises or answers something else."""
+    try:
+        answer = hook(given)
+        if answer is None or isinstance(answer, kind):
+            return answer
+        raise TypeError(f"returned {answer!r}: must be None or of type {kind.__name__}")
+    except BaseException as error:  # also SystemExit: it would end the supervision thread
+        failed(hook.__name__, error)
+        return None

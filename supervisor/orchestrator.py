@@ -1,0 +1,372 @@
+"""The `Orchestrator`: the root supervisor as users see it. Turns calls into inputs of the core, and waits for them.
+
+It decides nothing. Before `start()` it only collects entries in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from orchestree.agents.ends import CrashReport, ExitReason
+from orchestree.agents.executor import RunId
+from orchestree.agents.executors import executor_class
+from orchestree.agents.loading import refuse_if_copy
+from orchestree.strategies.errors import NotRunning, SpecError, StartError
+
+from . import hooks
+from .aio import AsyncOrchestrator
+from .config import OrchestratorConfig
+from .core import Core
+from .driver import Driver, launch_of
+from .event_manager import EventManager
+from .events import Event, HandlerFailed, ServiceFailed
+from .inputs import RegisterChild, StartTree, StopTree, UnregisterChild
+from .joining import simple_join
+from .lifecycle_log import LifecycleLog
+from .order import StartStep, check_tree, start_steps
+from .reading import Readable, TreeReader
+from .registry import Draft, Registry, join_path
+from .spec import ChildEntry, SupervisorEntry
+from .steering import Steerable
+from .waiting import HANDLERS_END_S, check_timeout, is_started
+from .world import Settings, World
+
+
+class Orchestrator(Registry, Readable, Steerable):
+    """A supervision tree: register agents and supervisors, start it, read it, steer it.
+
+    All methods may be called from any thread. Called from a hook of an agent of this tree, those that act hand
+    in what is asked and return at once. In an agent's process, where this object is only a copy, they raise
+    `NotRunning`.
+
+    Subclasses may write their own ``class Config(Orchestrator.Config)`` and override `before_start`,
+    `on_event`, `choose_next` and `classify_exit`.
+
+    Args:
+        config: None stands for ``Config()`` of a subclass that sets ``run_mode``.
+        children: a static tree of `AgentEntry` and `SupervisorEntry`.
+
+    Raises:
+        SpecError: the configuration or a child breaks a rule.
+    """
+
+    Config: TypeAlias = OrchestratorConfig
+
+    def __init__(self, config: OrchestratorConfig | None = None, children: Iterable[ChildEntry] = ()) -> None:
+        """Collect in memory; nothing else happens before `start`."""
+        if config is not None and not isinstance(config, self.Config):
+            raise SpecError(f"config={config!r}: must be a {self.Config.__qualname__}")
+        self.config = self.Config() if config is None else config
+        self.events = EventManager(self._handler_failed)
+        self.aio = AsyncOrchestrator(self)
+        self._draft = Draft()
+        self._draft.start_over(children)
+        self._lock = threading.RLock()
+        """Nobody changes the draft, or starts the tree, while it is being read for the start."""
+        self._driver: Driver | None = None
+        self._world: World | None = None
+        self._reader: TreeReader | None = None
+        self.events.subscribe(LifecycleLog())
+        if self._overrides("on_event"):
+            self.events.subscribe(self.on_event)
+
+    # Hooks for subclasses
+
+    def before_start(self, entries: tuple[ChildEntry, ...]) -> Iterable[ChildEntry]:
+        """Return the entries to start instead of those registered below the root. Called once, by `start`."""
+        return entries
+
+    def on_event(self, event: Event) -> None:
+        """See every event, in a thread of its own."""
+
+    def choose_next(self, queued: tuple[str, ...]) -> str | None:
+        """Return which of the queued agents (in start order) gets the free slot; None: the first.
+
+        Supervision thread: must not block. A raise is ``HANDLER_FAILED`` and the default.
+        """
+        return None
+
+    def classify_exit(self, report: CrashReport) -> ExitReason | None:
+        """Return what a crash shall count as; None: as it is. Thread rule as for `choose_next`."""
+        return None
+
+    # Registration
+
+    @property
+    def path(self) -> str:
+        """Path of the root: empty."""
+        return ""
+
+    def _orchestrator(self) -> Orchestrator:
+        return self
+
+    def register(self, parent: str, entry: ChildEntry) -> None:
+        """Add a child to the supervisor at `parent`; on a running tree also start it, without waiting.
+
+        Raises:
+            SpecError: the parent does not exist, the name is taken, or (running) a dependency is unknown.
+        """
+        refuse_if_copy("register_agent()", defines=True)
+        check_reachable(entry, parent)
+        with self._lock:
+            if self._driver is None:
+                self._draft.add(parent, entry)
+                return
+        self._act("register_agent()", RegisterChild(parent, entry))
+
+    def unregister_agent(self, path: str) -> None:
+        """Remove a child that does not run (OTP: delete_child); one in BACKOFF is stopped first.
+
+        Raises:
+            Running: it runs. SpecError: others depend on it. NotFound: there is none.
+        """
+        refuse_if_copy("unregister_agent()", defines=True)
+        with self._lock:
+            if self._driver is None:
+                self._draft.remove(path)
+                return
+        self._act("unregister_agent()", UnregisterChild(path))
+
+    def check(self) -> list[StartStep]:
+        """Check the whole tree without starting it; return its start order, depth first.
+
+        Raises:
+            SpecError: a rule is broken.
+        """
+        root = self._root_entry(self._draft.children())
+        check_tree(root)
+        return start_steps(root)
+
+    # Life
+
+    def start(self) -> None:
+        """Start the tree; return when each child is ready, failed its first start, completed, or has to wait.
+
+        Raises:
+            SpecError: the tree breaks a rule; nothing was started.
+            StartError: a first start failed under ``strict_start``; everything was stopped again.
+            NotRunning: it was started before.
+        """
+        self.prepare(None)
+        self.launch().result()
+        self.check_started()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop everything in reverse start order and return when it has ended.
+
+        Args:
+            timeout: deadline in seconds for the whole tree; then all that is left is killed or abandoned.
+
+        Raises:
+            NotRunning: the tree was never started. A tree that has ended is fine.
+        """
+        if not self.ask_to_stop(timeout):
+            self.join()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the tree has ended and its event handlers are through; False after `timeout` seconds.
+
+        In a hook of an agent of this tree, whose end waits for the hook, it only says whether the tree has ended.
+        """
+        refuse_if_copy("join()")
+        driver, timeout = self.driver, check_timeout(timeout)
+        try:
+            driver.ended.result(0.0 if driver.is_inside else timeout)
+        except TimeoutError:
+            return False
+        self.events.join(HANDLERS_END_S)
+        return True
+
+    def simple_join(self) -> int:
+        """Start the tree if need be, wait for its end, and return the exit code for the program.
+
+        In the main thread the first SIGINT or SIGTERM stops the tree in order, the second ends it at once.
+
+        Returns:
+            0 done; 1 an agent is parked, failed, wedged or was left waiting, a supervisor gave up for good, or
+            ``strict_start`` failed; 70 the root gave up; 78 a bad specification (printed as one line);
+            128 + n for a second signal n.
+        """
+        refuse_if_copy("simple_join()")
+        return simple_join(self)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of the tree; None until it has ended."""
+        return self._driver.exit_code if self._driver is not None else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the tree was started and has not ended."""
+        return self._driver is not None and not self._driver.ended.done()
+
+    def __enter__(self) -> Self:
+        """Start the tree."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the tree."""
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start the tree from an asyncio program."""
+        await self.aio.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the tree and wait for its end."""
+        await self.aio.stop()
+
+    async def run(self) -> int:
+        """Start the tree, wait for its end and return its exit code; a cancellation stops it in order first."""
+        return await self.aio.run()
+
+    # For the files beside this one
+
+    def ask_to_stop(self, timeout: float | None) -> bool:
+        """Have the tree stopped; return whether the caller must not wait for that.
+
+        Raises:
+            NotRunning: it was never started.
+        """
+        refuse_if_copy("stop()")
+        self.driver.submit(StopTree(timeout_s=check_timeout(timeout)))
+        return self.driver.is_inside
+
+    @property
+    def driver(self) -> Driver:
+        """The driver of a tree that was started.
+
+        Raises:
+            NotRunning: it was not.
+        """
+        if self._driver is None:
+            raise NotRunning("the orchestrator has not been started")
+        return self._driver
+
+    def prepare(self, caller_loop: asyncio.AbstractEventLoop | None) -> None:
+        """Check the tree and get everything ready to start it. Blocks for as long as a fork server takes to start.
+
+        Raises:
+            SpecError: nothing was started, and it can be tried again.
+            NotRunning: it was started before.
+        """
+        refuse_if_copy("start()")
+        with self._lock:
+            if self._driver is not None:
+                raise NotRunning("an orchestrator starts once; make a new one")
+            if self.config.agents_loop == "caller" and caller_loop is None:
+                raise SpecError("agents_loop='caller': start it with `async with` or `await run()`")
+            core = Core(self._root_entry(self.before_start(self._draft.children())), self._settings())
+            self._driver = driver = self._new_driver(core, caller_loop)
+            driver.start()
+        try:
+            driver.call(driver.prepare).result()
+        except BaseException:
+            self.give_up_start()
+            raise
+        self._reader = TreeReader(core.world, driver.snapshots)
+        self._world = core.world
+
+    def give_up_start(self) -> None:
+        """Undo `prepare`."""
+        self.driver.shut()
+        self._driver = self._reader = self._world = None
+
+    def launch(self) -> Future[None]:
+        """Start the prepared tree; the future is done when every first start is over.
+
+        Raises:
+            SpecError: an ``async def`` handler finds no event loop; nothing was started, and it can be tried again.
+        """
+        try:
+            self.events.start()
+        except BaseException:
+            self.give_up_start()
+            raise
+        started = self.driver.submit(StartTree(), is_started)
+        for service, wanted in (("metrics", self.config.metrics_port), ("history", self.config.history)):
+            if wanted is not None:
+                self.driver.emit_soon(ServiceFailed(service, "not part of this version yet"))
+        if isinstance(self.config.control, str):
+            self.driver.emit_soon(ServiceFailed("control", "not part of this version yet"))
+        return started
+
+    def check_started(self) -> None:
+        """Raise `StartError` if a first start failed under ``strict_start``, once everything is down again."""
+        failed = self._world.start_failure if self._world is not None else None
+        if self.config.strict_start and failed is not None:
+            self.join()
+            crash = self.status(failed).last_crash
+            raise StartError(f"{failed!r} did not start: {crash.message if crash else 'it failed'}")
+
+    # Inside
+
+    def _new_driver(self, core: Core, caller_loop: asyncio.AbstractEventLoop | None) -> Driver:
+        return Driver(
+            core,
+            self.events.publish,
+            agents_loop=caller_loop if self.config.agents_loop == "caller" else None,
+            classify=hooks.classifier(self.classify_exit, self._handler_failed)
+            if self._overrides("classify_exit")
+            else None,
+            on_ended=self.events.close,
+        )
+
+    def _handler_failed(self, handler: str, error: BaseException) -> None:
+        if self._driver is not None:
+            self._driver.emit_soon(HandlerFailed(handler, f"{type(error).__name__}: {error}"))
+
+    def _overrides(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(Orchestrator, hook)
+
+    def _read(self) -> TreeReader:
+        reader = self._reader
+        if reader is not None:
+            return reader
+        return TreeReader(Core(self._root_entry(self._draft.children()), Settings()).world)
+
+    def _root_entry(self, children: Iterable[ChildEntry]) -> SupervisorEntry:
+        return self.config.root_entry(children)
+
+    def _settings(self) -> Settings:
+        config = self.config
+        choose_next = hooks.chooser(self.choose_next, self._handler_failed)
+        return Settings(
+            name=config.name,
+            run_mode=config.run_mode,
+            backoff=config.default_backoff(),
+            max_workers=config.max_workers,
+            strict_start=config.strict_start,
+            killable=_Killable(),
+            draw=random.Random().random,
+            choose_next=choose_next if self._overrides("choose_next") else None,
+        )
+
+
+class _Killable:
+    """The executors whose runs can be killed, without loading those that nobody uses."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and executor_class(name).can_kill
+
+
+def check_reachable(entry: ChildEntry, parent: str) -> None:
+    """Raise `SpecError` if an agent's class, config or params cannot reach the place where it runs."""
+    path = join_path(parent, entry.name)
+    if isinstance(entry, SupervisorEntry):
+        for child in entry.children:
+            check_reachable(child, path)
+    else:
+        executor_class(entry.executor).check(launch_of(entry, RunId(path, 0)))

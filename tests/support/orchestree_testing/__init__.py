@@ -1,0 +1,1 @@
+"""What tests share and processes can import: agents by script, and a host that records."""

@@ -1,0 +1,264 @@
+"""Agents that tests run in processes, and functions for them to call there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from orchestree.agents.agent import Agent
+from orchestree.agents.async_agent import AsyncAgent
+from orchestree.agents.loading import refuse_if_copy
+from orchestree.agents.process.deathsig import PR_SET_PDEATHSIG
+from orchestree.strategies.errors import NotRunning
+
+if TYPE_CHECKING:
+    import multiprocessing as multiprocess
+else:
+    import multiprocess
+
+
+class Sleeper(Agent):
+    """Waits until it is asked to stop."""
+
+    def execute(self) -> str:
+        self.sleep(3600)
+        return "asked to stop"
+
+
+class AsyncSleeper(AsyncAgent):
+    """Waits, in a loop of its own, until it is asked to stop."""
+
+    async def execute(self) -> str:
+        await self.sleep(3600)
+        return "asked to stop"
+
+
+class Returner(Agent):
+    """Returns ``params["value"]``."""
+
+    def execute(self) -> object:
+        return self.params["value"]
+
+
+class Caller(Agent):
+    """Returns what ``params["call"]``, called with the agent, returns."""
+
+    def execute(self) -> Any:
+        call: Callable[[Agent], Any] = self.params["call"]
+        return call(self)
+
+
+class Settings:
+    """Something to hand over by reference."""
+
+
+class Unreadable:
+    """Can be pickled, but not unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _unreadable, ()
+
+
+def _unreadable() -> None:
+    raise LookupError("no such drawer")
+
+
+def exit_with_3(agent: Agent) -> None:
+    sys.exit(3)
+
+
+def leave_with_7(agent: Agent) -> None:
+    os._exit(7)
+
+
+def leave_with_0(agent: Agent) -> None:
+    os._exit(0)
+
+
+def crash(agent: Agent) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def die_of_a_nameless_signal(agent: Agent) -> None:
+    os.kill(os.getpid(), signal.SIGRTMIN + 3)
+
+
+def make_something_unpicklable(agent: Agent) -> object:
+    return (letter for letter in "abc")
+
+
+def leave_a_thread_behind(agent: Agent) -> str:
+    threading.Thread(target=threading.Event().wait).start()
+    return "done"
+
+
+def emit_and_die(agent: Agent) -> None:
+    for number in range(100):
+        agent.emit("number", number=number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def log_and_die(agent: Agent) -> None:
+    for number in range(1000):
+        agent.logger.info("line {}", number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def log_many_and_die(agent: Agent) -> None:
+    """Log more than any socket holds."""
+    for number in range(2000):
+        agent.logger.info("line {}", number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def flood(agent: Agent) -> None:
+    """Log ``params["lines"]`` lines, or until somebody asks the agent to stop."""
+    agent.emit("flooding")
+    number = 0
+    while number != agent.params["lines"] and not agent.should_stop:
+        agent.logger.info("line {}", number)
+        number += 1
+    agent.emit("flooded")
+
+
+def log_all_kinds(agent: Agent) -> int:
+    logger.level("LOUD", no=37, icon="!")
+    logger.debug("unbound {braces}")
+    agent.logger.bind(colour="blue", settings=Settings).log("LOUD", "bound")
+    try:
+        raise ValueError("no such sensor")
+    except ValueError:
+        agent.logger.exception("failed")
+    agent.logger.info("x" * 100_000)
+    return os.getpid()
+
+
+def log_from_a_forked_child(agent: Agent) -> None:
+    """Log at the same time from two processes that share the channel."""
+    child = os.fork()
+    for number in range(100):
+        agent.logger.info("{} {} {}", "child" if child == 0 else "agent", number, "x" * 40_000)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def emit_what_cannot_be_pickled(agent: Agent) -> None:
+    agent.emit("odd", plain=1, generator=(letter for letter in "abc"))
+
+
+def describe_process(agent: Agent) -> dict[str, object]:
+    return {
+        "pid": os.getpid(),
+        "group": os.getpgid(0),
+        "session": os.getsid(0),
+        "stdin": os.readlink("/proc/self/fd/0"),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "names": [library.current_process().name for library in (multiprocess, multiprocessing)],
+        "threads": [thread.name for thread in threading.enumerate()],
+        "sockets": sum(name.startswith("socket:") for name in open_files()),
+        "files": len(open_files()),
+        "death signal": death_signal(),
+        "argv": sys.argv,
+        "path": sys.path,
+        "cwd": str(Path.cwd()),
+        "flags": sys.flags.dont_write_bytecode,
+        "random": random.random(),
+        "children": len(multiprocess.active_children()),
+    }
+
+
+def open_files() -> list[str]:
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        path = Path("/proc/self/fd") / descriptor
+        if path.is_symlink():
+            names.append(str(path.readlink()))
+    return names
+
+
+def death_signal() -> int:
+    import ctypes
+
+    number = ctypes.c_int()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG + 1, ctypes.byref(number))
+    return number.value
+
+
+def act_as_an_orchestrator(agent: Agent) -> str:
+    try:
+        refuse_if_copy("start()")
+    except NotRunning as error:
+        return str(error)
+    return "not refused"
+
+
+def use_both_kinds_of_processes(agent: Agent) -> list[object]:
+    """Start a child with each library, and have a queue flushed at the exit."""
+    answers: list[object] = []
+    for library in (multiprocess, multiprocessing):
+        context = library.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=queue.put, args=(library.__name__,))
+        child.start()
+        answers.append(queue.get(timeout=20))
+        child.join()
+    return answers
+
+
+def fill_queue(agent: Agent) -> None:
+    """Leave the queue's feeder thread something to do after the last hook."""
+    for number in range(1000):
+        agent.params["queue"].put((number, "x" * 1000))
+
+
+def converse(agent: Agent) -> object:
+    """Use all that can be handed over."""
+    agent.params["connection"].send(agent.params["queue"].get(timeout=20))
+    with agent.params["lock"]:
+        agent.params["event"].set()
+    return type(agent.params["event"]).__module__
+
+
+def fill_proxy(agent: Agent) -> None:
+    agent.params["shared"]["from"] = "agent"
+
+
+def take_lock(agent: Agent) -> bool:
+    return bool(agent.params["value"].acquire(timeout=1))
+
+
+def start_a_grandchild(agent: Agent) -> int:
+    """Leave behind a forked process that keeps every descriptor open; return its pid."""
+    grandchild = os.fork()
+    if grandchild == 0:
+        if agent.params.get("own session"):
+            os.setsid()
+        signal.pause()
+        os._exit(0)
+    if agent.params.get("die"):
+        agent.emit("grandchild", pid=grandchild)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return grandchild
+
+
+def start_a_program(agent: Agent) -> int:
+    return subprocess.Popen(["sleep", "3600"]).pid
+
+
+def hold_the_interpreter(agent: Agent) -> None:
+    """Sleep in C code without giving up the interpreter's lock."""
+    import ctypes
+
+    agent.emit("holding", pid=os.getpid())
+    ctypes.PyDLL(None).sleep(3600)
