@@ -82,10 +82,13 @@ def decide(
         return Park(f"a rule says so: {report.message}" if report else "a rule says so")
     if action == "escalate":
         return GiveUp(Cause.ESCALATED)
-    if backoff.gives_up(streak, report, now):
-        if backoff.on_give_up == "escalate":
-            return GiveUp(Cause.ESCALATED)
+    try:
+        gives_up = backoff.gives_up(streak, report, now)
+        delay = backoff.delay(streak, report, now, draw)
+    except Exception as error:  # a policy of the user's; without one there is no right moment to try again
+        return Park(f"its backoff policy raised {type(error).__name__}: {error}")
+    if gives_up and backoff.on_give_up == "escalate":
+        return GiveUp(Cause.ESCALATED)
+    if gives_up:
         return Park(f"failed {streak.failures} times in a row" if streak.failures > 1 else "failed")
-    if not window.add(now):
-        return GiveUp(Cause.MAX_RESTARTS)
-    return Again(backoff.delay(streak, report, now, draw))
+    return Again(delay) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)

@@ -20,8 +20,6 @@ from .stopping import abandon, gone, terminate_children
 from .tree import AgentNode, AnyNode, Node, SupervisorNode, current_streak, walk
 from .world import World
 
-_COMES_BACK = (StopCause.GROUP, StopCause.RESTART)
-
 
 def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
     """Act on the end of the current incarnation of `node`."""
@@ -43,6 +41,10 @@ def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
 
 def wedged(world: World, node: AgentNode) -> None:
     """Decide what a run that cannot be ended holds up, and what goes on without it."""
+    if node.parent is None or not node.parent.is_up:
+        # Its supervisor has other plans by now.
+        world.leave_group(node)
+        return
     if node.purpose is StopCause.START_TIMEOUT:
         node.purpose = None
         # Whatever is decided now, the slot stays with the run.
@@ -57,8 +59,7 @@ def wedged(world: World, node: AgentNode) -> None:
     elif node.group is not None:
         node.group.stopping.discard(node)
         world.due_groups.append(node.group)
-    returns = node.after_wedge is AgentState.BACKOFF or node.purpose in _COMES_BACK
-    if node.entry.replace_wedged and returns:
+    if node.entry.replace_wedged and (node.after_wedge is AgentState.BACKOFF or _returns(node)):
         abandon(world, node)
         _rejoin(world, node)
 
@@ -99,12 +100,12 @@ def _stopped(world: World, node: AnyNode, error: str | None) -> None:
     """Act on the end of a child that was asked to stop, by what it was asked for."""
     assert node.parent is not None
     node.streak = current_streak(node, world.now)
-    returns = node.purpose in _COMES_BACK and node.parent.is_up
+    returns = _returns(node) and node.parent.is_up
     if returns and node.purpose is StopCause.RESTART:
         node.streak = Streak()
         say_restarting(world, node, RestartCause.COMMAND, 0.0, 0, error)
         _rejoin(world, node)
-    elif returns and node.entry.restart is not Restart.TEMPORARY:
+    elif returns:
         due_at = node.group.due_at if node.group else world.now
         say_restarting(world, node, RestartCause.GROUP, max(0.0, due_at - world.now), 0, error)
         _rejoin(world, node)
@@ -112,6 +113,12 @@ def _stopped(world: World, node: AnyNode, error: str | None) -> None:
         node.held = node.held or node.purpose is StopCause.COMMAND
         slots.release(world, node)
         world.retire(node, AgentState.STOPPED, SHUTDOWN, error)
+
+
+def _returns(node: AnyNode) -> bool:
+    """Return whether a child that is being stopped is to start again; a group drops its temporary members (O04)."""
+    is_member = node.purpose is StopCause.GROUP and node.entry.restart is not Restart.TEMPORARY
+    return is_member or node.purpose is StopCause.RESTART
 
 
 def _wedged_run_ended(world: World, node: AgentNode, error: str | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import ChainMap
 from typing import assert_never
 
+from orchestree.agents.ends import SHUTDOWN
 from orchestree.strategies.backoff import Streak
 from orchestree.strategies.errors import (
     AlreadyPresent,
@@ -20,7 +21,7 @@ from orchestree.strategies.errors import (
 )
 
 from . import groups
-from .events import AgentRegistered, AgentUnregistered, Command, EventData, StopCause
+from .events import AgentRegistered, AgentTerminated, AgentUnregistered, Command, EventData, StopCause
 from .inputs import Operation, RegisterChild, RestartChild, StartChild, StopChild, UnregisterChild
 from .order import check_dependencies, check_significant, check_tree
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
@@ -91,7 +92,8 @@ def _stop(world: World, node: AnyNode) -> None:
         assert isinstance(node, AgentNode)
         match node.after_wedge:
             case AgentState.BACKOFF:
-                node.after_wedge = None
+                node.after_wedge = AgentState.STOPPED
+                world.emit(node, AgentTerminated(SHUTDOWN, AgentState.STOPPED))
             case AgentState.REGISTERED:
                 node.after_wedge = AgentState.STOPPED
     elif node.state in PENDING_STATES:

@@ -77,6 +77,9 @@ def terminate_children(world: World, supervisor: SupervisorNode) -> None:
             # A child that an operator is stopping stays the operator's.
             held = node.purpose is StopCause.COMMAND
             mark(world, node, StopCause.COMMAND if held else StopCause.SUPERVISOR)
+        else:
+            # A wedged one may still belong to a group, which must not start any more.
+            world.leave_group(node)
     advance(world, supervisor)
 
 

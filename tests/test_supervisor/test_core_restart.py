@@ -14,7 +14,7 @@ from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, ExitReason, abnormal
 from orchestree.strategies.backoff import Backoff, Rule
 from orchestree.supervisor.events import AgentParked, AgentRestarting, AgentTerminated
 from orchestree.supervisor.states import RunMode
-from orchestree.supervisor.tree import AgentNode
+from orchestree.supervisor.tree import AgentNode, current_streak
 from orchestree.supervisor.world import Settings
 
 CRASH = abnormal(Cause.EXCEPTION)
@@ -78,7 +78,7 @@ def test_a_temporary_agent_leaves_the_tree_and_its_last_outcome_stays(reason: Ex
     assert [child.name for child in root.sequence] == ["other"]
     assert "it" not in tree.core.world.nodes
     assert root.departed["it"].state.value == state
-    (_, data), = tree.events("AGENT_TERMINATED", "it")
+    ((_, data),) = tree.events("AGENT_TERMINATED", "it")
     assert isinstance(data, AgentTerminated)
     assert (data.reason, data.state.value) == (reason, state)
 
@@ -186,7 +186,7 @@ def test_stop_after_attempt_5_parks_on_the_5th_failure_after_4_restarts() -> Non
         crash_times_.append(tree.state("it"))
     assert crash_times_ == ["ready"] * 4 + ["parked"]
     assert tree.node("it").restarts_total == 4
-    (_, data), = tree.events("AGENT_PARKED", "it")
+    ((_, data),) = tree.events("AGENT_PARKED", "it")
     assert data == AgentParked("failed 5 times in a row", 5)
     assert tree.state("other") == "ready"
     tree.advance(1000.0)
@@ -371,3 +371,25 @@ def test_in_stop_on_empty_the_core_takes_the_policy_it_is_given() -> None:
     tree.advance(60.0)
     assert tree.state("a") == "parked"
     assert tree.exit_code == 1
+
+
+def test_the_streak_that_is_shown_does_not_end_while_the_agent_waits() -> None:
+    tree = CheckedTree(agent("it", backoff=Backoff(wait=wait_fixed(100))))
+    tree.crash("it")
+    tree.advance(99.0)
+    assert current_streak(tree.node("it"), tree.now).failures == 1
+    tree.advance(31.0)
+    assert current_streak(tree.node("it"), tree.now).failures == 0
+
+
+@pytest.mark.parametrize("field", ["wait", "stop"])
+def test_a_backoff_policy_that_raises_parks_the_agent_and_nothing_else(field: str) -> None:
+    def broken(state: object) -> float:
+        raise ZeroDivisionError("half way")
+
+    tree = CheckedTree(agent("a", backoff=Backoff(**{field: broken})), agent("b"))
+    tree.crash("a")
+    assert tree.states() == {"a": "parked", "b": "ready"}
+    [(_, data)] = tree.events("AGENT_PARKED", "a")
+    assert isinstance(data, AgentParked)
+    assert data.why == "its backoff policy raised ZeroDivisionError: half way"
