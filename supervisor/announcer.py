@@ -18,9 +18,7 @@ from .inputs import Emit
 class Announcer:
     """Supervision thread only. What is taken is published by the next `flush`, so that restarts come first."""
 
-    def __init__(
-        self, publish: Callable[[Event], None], complete: Callable[[str, CrashReport], None]
-    ) -> None:
+    def __init__(self, publish: Callable[[Event], None], complete: Callable[[str, CrashReport], None]) -> None:
         """Publish through `publish`; tell `complete` each crash report that has got its traceback."""
         self._publish = publish
         self._complete = complete

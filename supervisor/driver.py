@@ -32,7 +32,7 @@ from .status import Snapshot
 from .tree import AgentNode, Node
 from .world import World
 
-MAX_PENDING_MESSAGES: Final = 10_000
+MAX_PENDING_MESSAGES: Final = 1_000
 """``AGENT_MESSAGE``s that may wait for the supervision thread; what comes beyond is dropped, and counted."""
 
 TELL_AFTER_S: Final = 0.001
@@ -158,7 +158,7 @@ class Driver:
         """Hand `event` to the core; the future is done when `until` holds (None: at once), or has the refusal."""
         return self._promise(lambda waiter: self._begin_wait(waiter, event), Waiter(until or (lambda world: True)))
 
-    def wait(self, until: Callable[[World], bool]) -> Future[None]:
+    def when(self, until: Callable[[World], bool]) -> Future[None]:
         """Return a future that is done when `until` holds of the tree; whoever gives up waiting cancels it."""
         return self._promise(self._begin_wait, Waiter(until))
 
@@ -171,7 +171,7 @@ class Driver:
 
     def emit_soon(self, data: EventData, path: str = "") -> None:
         """Publish an event that is no decision of the core: a failed handler, a failed service."""
-        self._inbox.post(lambda: self._announcer.say(data, path))
+        self._inbox.post(lambda: self._say(data, path))
 
     def prepare(self) -> None:
         """Have the executors get ready for all agents. Supervision thread, before anything starts.
@@ -249,7 +249,11 @@ class Driver:
         """Say that something raised which must not; supervision goes on with the next thing."""
         error = context.get("exception")
         text = "".join(traceback.format_exception(error)) if error is not None else str(context.get("message"))
-        self._announcer.say(ServiceFailed("supervision", text))
+        self._say(ServiceFailed("supervision", text))
+
+    def _say(self, data: EventData, path: str = "") -> None:
+        if self.exit_code is None:  # nothing comes after ORCHESTRATOR_STOPPED
+            self._announcer.say(data, path)
 
     def _tick(self) -> None:
         self._timer = None

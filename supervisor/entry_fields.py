@@ -22,6 +22,14 @@ def check_name(name: object) -> None:
         raise SpecError(f"name={name!r}: must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
 
 
+def agent(value: object) -> None:
+    """Raise `SpecError` unless `value` is the class of an agent that can be made."""
+    if not (isinstance(value, type) and issubclass(value, BaseAgent)):
+        raise SpecError(f"agent={value!r}: must be a subclass of Agent or AsyncAgent")
+    if missing := sorted(getattr(value, "__abstractmethods__", ())):
+        raise SpecError(f"agent={value.__qualname__}: is abstract; it has to define {', '.join(missing)}")
+
+
 def params(params: object) -> Mapping[str, object]:
     """Return `params` as a read-only mapping."""
     if params is not None and not isinstance(params, Mapping):

@@ -39,9 +39,7 @@ def classifier(classify_exit: Callable[..., ExitReason | None], failed: Failed) 
             with suppress(Exception):
                 report = replace(report, traceback=ended.details())
         reason = _called(classify_exit, report, ExitReason, failed)
-        return replace(
-            ended, report=report, details=None, classified=reason is not None, reason=reason or ended.reason
-        )
+        return replace(ended, report=report, details=None, classified=reason is not None, reason=reason or ended.reason)
 
     return classify
 

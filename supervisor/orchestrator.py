@@ -32,7 +32,7 @@ from .lifecycle_log import LifecycleLog
 from .order import StartStep, check_tree, start_steps
 from .reading import Readable, TreeReader
 from .registry import Draft, Registry, join_path
-from .spec import ChildEntry, SupervisorEntry
+from .spec import ChildEntry, SupervisorEntry, check_children
 from .steering import Steerable
 from .waiting import HANDLERS_END_S, check_timeout, is_started
 from .world import Settings, World
@@ -113,6 +113,7 @@ class Orchestrator(Registry, Readable, Steerable):
             SpecError: the parent does not exist, the name is taken, or (running) a dependency is unknown.
         """
         refuse_if_copy("register_agent()", defines=True)
+        check_children([entry])
         check_reachable(entry, parent)
         with self._lock:
             if self._driver is None:

@@ -30,6 +30,7 @@ from .spec import (
     ShutdownTime,
     SupervisorEntry,
     agent_entry,
+    check_children,
 )
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Draft:
     def start_over(self, children: Iterable[ChildEntry]) -> None:
         """Start over with these entries below the root."""
         self._children = {"": {}}
-        for entry in children:
+        for entry in check_children(children):
             self.add("", entry)
 
     def add(self, parent: str, entry: ChildEntry) -> None:
@@ -183,8 +184,6 @@ class Draft:
         siblings = self._children.get(parent)
         if siblings is None:
             raise SpecError(f"{parent!r}: no such supervisor{did_you_mean(parent, self._children)}")
-        if not isinstance(entry, (AgentEntry, SupervisorEntry)):
-            raise SpecError(f"children: {entry!r}: must be an AgentEntry or a SupervisorEntry")
         path = join_path(parent, entry.name)
         if entry.name in siblings:
             raise AlreadyPresent(f"name={entry.name!r}: {path!r} is registered already")

@@ -14,7 +14,7 @@ from orchestree.agents.base import BaseAgent
 from orchestree.agents.config import AgentConfig, build_config
 from orchestree.strategies import checks
 from orchestree.strategies.backoff import Backoff
-from orchestree.strategies.errors import SpecError
+from orchestree.strategies.errors import AlreadyPresent, SpecError
 from orchestree.strategies.restart import (
     AutoShutdown,
     AutoShutdownName,
@@ -99,8 +99,7 @@ class AgentEntry:
         replace_wedged: bool = False,
     ) -> None:
         """Check and freeze the specification."""
-        if not (isinstance(agent, type) and issubclass(agent, BaseAgent)):
-            raise SpecError(f"agent={agent!r}: must be a subclass of Agent or AsyncAgent")
+        entry_fields.agent(agent)
         check_name(name)
         with_name = f"agent {name!r}: "
         try:
@@ -189,7 +188,7 @@ class SupervisorEntry:
                 "shutdown": entry_fields.shutdown(shutdown),
                 "depends_on": entry_fields.depends_on(depends_on),
                 "significant": entry_fields.significant(significant, parsed_restart),
-                "children": _children(children),
+                "children": check_children(children),
             }
         except SpecError as error:
             raise SpecError(f"{label}{error}") from None
@@ -222,12 +221,18 @@ def _fill(entry: object, values: Mapping[str, object]) -> None:
         object.__setattr__(entry, key, value)
 
 
-def _children(children: object) -> tuple[ChildEntry, ...]:
+def check_children(children: object) -> tuple[ChildEntry, ...]:
+    """Return the children of one supervisor; raise `SpecError` unless they are entries, each with its own name."""
     if not isinstance(children, Iterable):
         raise SpecError(f"children={children!r}: must be a list of AgentEntry and SupervisorEntry")
+    names: set[str] = set()
     for child in (found := tuple(children)):
         if not isinstance(child, (AgentEntry, SupervisorEntry)):
             raise SpecError(f"children: {child!r}: must be an AgentEntry or a SupervisorEntry")
+        check_name(child.name)
+        if child.name in names:
+            raise AlreadyPresent(f"name={child.name!r}: stands twice among the children")
+        names.add(child.name)
     return found
 
 

@@ -78,7 +78,7 @@ class Steerable(ABC):
         """
         refuse_if_copy("wait_until()")
         holds = is_in(path, state)
-        return None if self.status(path).state == state else self.driver.wait(holds)
+        return None if self.status(path).state == state else self.driver.when(holds)
 
     def operation(self, call: str, event: Input, path: str) -> Future[None]:
         """Hand in an operation; the future is done when nothing at `path` or below moves any more."""
@@ -98,9 +98,10 @@ class Steerable(ABC):
             self._wait(done, timeout)
 
     def _wait(self, done: Future[None], timeout: float | None) -> None:
+        if self.driver.is_supervision:
+            timeout = 0.0  # a hook of a subclass, for which nothing goes on before it returns
         try:
-            # The supervision thread, in a hook of a subclass, would wait for itself.
-            done.result(0.0 if self.driver.is_supervision else timeout)
+            done.result(timeout)
         except TimeoutError:
             done.cancel()
             raise TimeoutError(f"not done within {timeout or 0:g} s; it goes on") from None

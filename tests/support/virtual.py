@@ -49,9 +49,13 @@ from orchestree.supervisor.world import Settings
 class Worker(Agent):
     """An agent that only the script moves."""
 
+    def execute(self) -> None: ...
+
 
 class AsyncWorker(AsyncAgent):
     """A coroutine agent that only the script moves."""
+
+    async def execute(self) -> None: ...
 
 
 def agent(name: str, **fields: object) -> AgentEntry:
@@ -120,11 +124,7 @@ class VirtualTree:
                 return [self._end(run, NORMAL)] if free else []
             case KillRun(run):
                 killable = cast(AgentNode, self.core.world.nodes[run.path]).can_kill
-                return (
-                    [self._end(run, abnormal(Cause.SIGNAL), "killed")]
-                    if killable and run in self.live
-                    else []
-                )
+                return [self._end(run, abnormal(Cause.SIGNAL), "killed")] if killable and run in self.live else []
             case Emit(path, _, data):
                 self.log.append((self.now, TYPE_OF[type(data)].name, path, data))
             case TreeEnded(code):

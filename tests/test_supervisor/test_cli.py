@@ -53,10 +53,10 @@ def app(folder: Path, text: str) -> str:
 def test_check_prints_the_start_order_and_counts(tmp_path: Path) -> None:
     done = orchestree("check", app(tmp_path, WHOLE_TREE), cwd=tmp_path)
     assert done.stdout.splitlines() == [
-        "1.  database       thread      transient",
-        "2.  writer         thread      permanent  after database",
-        "3.  ingest/        supervisor  permanent  after writer",
-        "4.    collector    process     transient",
+        "1.  database     thread      transient",
+        "2.  writer       thread      permanent  after database",
+        "3.  ingest/      supervisor  permanent  after writer",
+        "4.    collector  process     transient",
         "ok: 3 agents, 1 supervisor",
     ]
     assert (done.returncode, done.stderr) == (0, "")

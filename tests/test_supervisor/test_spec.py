@@ -21,6 +21,8 @@ class Writer(Agent):
         path: str = "log.txt"
         seconds: float = 1.0
 
+    def execute(self) -> None: ...
+
 
 def test_an_agent_entry_has_the_defaults_of_the_contract() -> None:
     entry = AgentEntry(Worker, "a")
