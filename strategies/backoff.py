@@ -6,6 +6,7 @@ hand, so tenacity's loop, its clock and its sleep are never used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -135,6 +136,14 @@ class AgentFailure(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a policy says to a failure: whether that was the last try, and else the seconds to wait for the next."""
+
+    gives_up: bool
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
 class Backoff:
     """When and whether a child that ended comes back.
 
@@ -185,24 +194,29 @@ class Backoff:
             return None
         return next((rule.action for rule in self.rules + BUILT_IN_RULES if rule.matches(failure)), None)
 
-    def gives_up(self, streak: Streak, failure: Failure | None, now: float) -> bool:
-        """Return whether `stop` says that this failure, the last one of `streak`, was the last try."""
-        return self.stop is not None and bool(self.stop(self._state(streak, failure, now)))
+    def verdict(self, streak: Streak, failure: Failure | None, now: float, draw: float) -> Verdict:
+        """Ask `wait` and then `stop`, once each, about a failure that is the last one of `streak`.
 
-    def delay(self, streak: Streak, failure: Failure | None, now: float, draw: float) -> float:
-        """Return the seconds to wait before the restart; `draw` in [0, 1) places it within the jitter."""
-        wait = float(self.wait(self._state(streak, failure, now)))
-        return max(0.0, wait) * (1.0 - self.jitter * draw)
+        Args:
+            streak: failures in a row, this one included.
+            failure: its report, None for an end that was no failure.
+            now: monotonic seconds.
+            draw: in [0, 1), places the delay within the jitter.
 
-    def _state(self, streak: Streak, failure: Failure | None, now: float) -> RetryCallState:
+        Raises:
+            ValueError: `wait` answered no finite number.
+            Exception: whatever `wait` or `stop` raises.
+        """
         # retry_object is only read by tenacity's own loop, which does not run here.
         state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
-        error = AgentFailure(failure)
         state.attempt_number = streak.failures
-        state.set_exception((AgentFailure, error, None))
+        state.set_exception((AgentFailure, AgentFailure(failure), None))
         state.start_time = streak.since
         state.outcome_timestamp = now
         state.idle_for = streak.waited_s
-        # stop_before_delay looks at the sleep that would follow.
-        state.upcoming_sleep = float(self.wait(state)) if self.stop is not None else 0.0
-        return state
+        wait = float(self.wait(state))
+        if not math.isfinite(wait):
+            raise ValueError(f"wait answered {wait}")
+        state.upcoming_sleep = wait
+        gives_up = self.stop is not None and bool(self.stop(state))
+        return Verdict(gives_up, max(0.0, wait) * (1.0 - self.jitter * draw))

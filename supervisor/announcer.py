@@ -51,7 +51,7 @@ class Announcer:
         self._say(TYPE_OF[type(data)], path, 0, data, time.monotonic())
 
     def show_gap(self, missing: int) -> None:
-        """Show that `missing` messages were dropped before they got a number: one gap, with numbers of its own."""
+        """Show one gap in the place, and with the numbers, of `missing` messages that were dropped."""
         self.flush()
         first = self._seq + 1
         self._seq += missing - 1

@@ -83,12 +83,11 @@ def decide(
     if action == "escalate":
         return GiveUp(Cause.ESCALATED)
     try:
-        gives_up = backoff.gives_up(streak, report, now)
-        delay = backoff.delay(streak, report, now, draw)
+        verdict = backoff.verdict(streak, report, now, draw)
     except Exception as error:  # a policy of the user's; without one there is no right moment to try again
         return Park(f"its backoff policy raised {type(error).__name__}: {error}")
-    if gives_up and backoff.on_give_up == "escalate":
+    if verdict.gives_up and backoff.on_give_up == "escalate":
         return GiveUp(Cause.ESCALATED)
-    if gives_up:
+    if verdict.gives_up:
         return Park(f"failed {streak.failures} times in a row" if streak.failures > 1 else "failed")
-    return Again(delay) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)
+    return Again(verdict.delay) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)

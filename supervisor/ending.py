@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from orchestree.agents.ends import SHUTDOWN, ExitKind, ExitReason
 from orchestree.agents.executor import RunEnded, RunId
-from orchestree.strategies.backoff import Streak
 from orchestree.strategies.restart import Restart
 
 from . import groups, slots
@@ -17,7 +16,8 @@ from .outcome import agent_ended, say_restarting, start_timed_out, supervisor_go
 from .starting import consider
 from .states import UNHEALTHY_STATES, AgentState
 from .stopping import abandon, gone, terminate_children
-from .tree import AgentNode, AnyNode, Node, SupervisorNode, current_streak, walk
+from .streaks import current_streak
+from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 from .world import World
 
 
@@ -102,7 +102,6 @@ def _stopped(world: World, node: AnyNode, error: str | None) -> None:
     node.streak = current_streak(node, world.now)
     returns = _returns(node) and node.parent.is_up
     if returns and node.purpose is StopCause.RESTART:
-        node.streak = Streak()
         say_restarting(world, node, RestartCause.COMMAND, 0.0, 0, error)
         _rejoin(world, node)
     elif returns:
@@ -110,7 +109,7 @@ def _stopped(world: World, node: AnyNode, error: str | None) -> None:
         say_restarting(world, node, RestartCause.GROUP, max(0.0, due_at - world.now), 0, error)
         _rejoin(world, node)
     else:
-        node.held = node.held or node.purpose is StopCause.COMMAND
+        node.held = node.purpose is StopCause.COMMAND
         slots.release(world, node)
         world.retire(node, AgentState.STOPPED, SHUTDOWN, error)
 
@@ -152,8 +151,7 @@ def _tree_ended(world: World, root: SupervisorNode, reason: ExitReason) -> None:
     paths = unhealthy(world)
     world.set_state(root, AgentState.FAILED if gave_up else AgentState.STOPPED)
     exit_code = 70 if gave_up else int(bool(paths))
-    cause = reason.cause if gave_up else world.stop_cause or "auto_shutdown"
-    world.emit(root, OrchestratorStopped(exit_code, cause, paths))
+    world.emit(root, OrchestratorStopped(exit_code, world.stop_cause or "", paths))
     world.out.append(TreeEnded(exit_code))
 
 

@@ -63,6 +63,9 @@ _END_CAUSES: Final = MappingProxyType(
         "all_agents_terminated": "nothing is left to run",
         "start_failed": "the start failed",
         "signal": "by a signal",
+        "auto_shutdown": "its significant agents have ended",
+        "max_restarts": "too many restarts",
+        "escalated": "a policy said so",
     }
 )
 _RUN_MODES: Final = MappingProxyType(

@@ -29,7 +29,11 @@ class OrchestratorStarted:
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorStopping:
-    """The whole tree stops. `cause`: ``command signal all_agents_terminated start_failed``."""
+    """The whole tree stops.
+
+    Attributes:
+        cause: ``command signal all_agents_terminated start_failed auto_shutdown max_restarts escalated``.
+    """
 
     cause: str
 

@@ -10,12 +10,10 @@ from orchestree.strategies.restart import Restart
 from . import slots
 from .events import StopCause
 from .starting import consider
-from .states import AgentState
+from .states import WAITS_TO_START, AgentState
 from .stopping import advance, mark, settle_down
 from .tree import Group, Node
 from .world import World
-
-_WAITS_TO_START = (AgentState.WAITING, AgentState.QUEUED)
 
 
 def restart_with_siblings(world: World, node: Node, delay: float) -> None:
@@ -32,6 +30,7 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
         if sibling is not node:
             _sweep(world, group, sibling)
     world.set_state(node, AgentState.BACKOFF)
+    world.touched |= group.members
     advance(world, parent)
     world.due_groups.append(group)
 
@@ -67,6 +66,7 @@ def start_when_due(world: World, group: Group) -> None:
 def start_now(world: World, group: Group) -> None:
     """End the delay of `group`."""
     group.due_at = world.now
+    world.touched |= group.members
     world.deadlines.cancel(group.deadline)
     world.due_groups.append(group)
 
@@ -87,7 +87,7 @@ def _sweep(world: World, group: Group, node: Node) -> None:
         _join(group, node)
         group.stopping.add(node)
         mark(world, node, StopCause.GROUP)
-    elif node.state in _WAITS_TO_START:
+    elif node.state in WAITS_TO_START:
         if node.entry.restart is Restart.TEMPORARY:  # type: ignore[attr-defined]
             settle_down(world, node, StopCause.GROUP)
         else:
@@ -122,12 +122,10 @@ def _start(world: World, group: Group) -> None:
 
 def _participants(group: Group) -> list[Node]:
     """Return who starts, in start order: the members that wait, and completed ones that the strategy takes along."""
-    found = {node: None for node in group.members if node.state in (AgentState.BACKOFF, *_WAITS_TO_START)}
+    found = {node: None for node in group.members if node.state in (AgentState.BACKOFF, *WAITS_TO_START)}
     for offender in group.offenders:
-        parent = offender.parent
-        if parent is None or parent.children.get(offender.name) is not offender:
-            continue
-        for node in parent.scope(offender):
+        assert offender.parent is not None
+        for node in offender.parent.scope(offender):
             if node.state is AgentState.COMPLETED and not node.held:
                 found[node] = None
     return sorted(found, key=lambda node: node.position)

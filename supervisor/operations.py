@@ -26,12 +26,10 @@ from .inputs import Operation, RegisterChild, RestartChild, StartChild, StopChil
 from .order import check_dependencies, check_significant, check_tree
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .starting import consider, return_when_ended
-from .states import PENDING_STATES, RUNNING_STATES, AgentState
+from .states import PENDING_STATES, RUNNING_STATES, WAITS_TO_START, AgentState
 from .stopping import ask, settle_down
 from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 from .world import World
-
-_WAITS = (AgentState.WAITING, AgentState.QUEUED)
 
 
 def operate(world: World, operation: Operation) -> None:
@@ -75,7 +73,7 @@ def _start(world: World, node: AnyNode) -> None:
     if node.state is AgentState.BACKOFF:
         raise Restarting(f"{node.path!r} waits for its restart")
     _say(world, node, "start")
-    if node.state not in _WAITS:
+    if node.state not in WAITS_TO_START:
         _release(parent, node)
         consider(world, node)
 
@@ -109,20 +107,17 @@ def _restart(world: World, node: AnyNode) -> None:
     parent = _running_parent(node)
     _say(world, node, "restart")
     _release(parent, node)
-    if node.state is AgentState.BACKOFF:
-        assert node.group is not None
+    waits_for_group = node.group is not None and not node.group.started
+    if node.group is not None and waits_for_group:
         groups.start_now(world, node.group)
-    elif node.state in RUNNING_STATES:
-        if node.group is not None:
-            groups.start_now(world, node.group)
-        else:
-            ask(world, node, StopCause.RESTART)
-    elif isinstance(node, AgentNode) and node.state is AgentState.WEDGED:
-        if node.group is not None:
-            groups.start_now(world, node.group)
+    if isinstance(node, AgentNode) and node.state is AgentState.WEDGED:
         return_when_ended(world, node, StopCause.RESTART)
         consider(world, node)
-    elif node.state not in _WAITS:
+    elif waits_for_group or node.state in WAITS_TO_START:
+        pass  # it starts with its group, or when what it waits for allows it
+    elif node.state in RUNNING_STATES:
+        ask(world, node, StopCause.RESTART)
+    else:
         consider(world, node)
 
 

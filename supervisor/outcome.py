@@ -9,10 +9,19 @@ from orchestree.strategies.restart import AutoShutdown
 
 from . import groups, slots
 from .decision import Again, Decision, Finish, GiveUp, Park, comes_back, decide
-from .events import AgentCrashed, AgentParked, AgentRestarting, EventData, RestartCause, SupervisorRestarting
+from .events import (
+    AgentCrashed,
+    AgentParked,
+    AgentRestarting,
+    EventData,
+    OrchestratorStopping,
+    RestartCause,
+    SupervisorRestarting,
+)
 from .states import PENDING_STATES, RUNNING_STATES, AgentState
 from .stopping import terminate_children
-from .tree import AgentNode, AnyNode, Node, SupervisorNode, current_streak
+from .streaks import current_streak
+from .tree import AgentNode, AnyNode, Node, SupervisorNode
 from .world import World
 
 _ALIVE = RUNNING_STATES | PENDING_STATES | {AgentState.WEDGED}
@@ -55,6 +64,9 @@ def give_up(world: World, node: SupervisorNode, reason: ExitReason, offender: st
     if node.is_up:
         node.ending = reason
         node.offender = offender
+        if node.parent is None:
+            world.stop_cause = "auto_shutdown" if reason == SHUTDOWN else reason.cause
+            world.emit(node, OrchestratorStopping(world.stop_cause))
         world.set_state(node, AgentState.STOPPING)
         terminate_children(world, node)
 
@@ -120,10 +132,10 @@ def _significant_ended(world: World, node: AnyNode) -> None:
     parent = node.parent
     if parent is None or not node.entry.significant or not parent.is_up:
         return
-    anyone_left = any(
+    if parent.entry.auto_shutdown is AutoShutdown.ALL_SIGNIFICANT and any(
         sibling.entry.significant and sibling.state in _ALIVE
         for sibling in parent.sequence
         if isinstance(sibling, (AgentNode, SupervisorNode))
-    )
-    if parent.entry.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not anyone_left:
-        give_up(world, parent, SHUTDOWN, node.path)
+    ):
+        return
+    give_up(world, parent, SHUTDOWN, node.path)

@@ -30,7 +30,7 @@ class Stats:
         supervisors: the same of supervisors, the root included.
         restarts_total: decided since the start, over all that is registered.
         events: number of the latest event.
-        uptime_s: seconds since `start`; 0 before.
+        uptime_s: seconds since the tree was prepared to start.
         max_workers: as configured.
     """
 
@@ -63,7 +63,10 @@ class TreeReader:
         status = self._status(path)
         if status is None:
             raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, list(self._snapshots))}")
-        return self._with_usage(status) if status.pid is not None else status
+        if status.pid is None:
+            self._processes.pop(path, None)
+            return status
+        return self._with_usage(status)
 
     def children(self, path: str) -> list[Status]:
         """Return the children of a supervisor, in start order."""

@@ -69,6 +69,10 @@ def keep_reserved(world: World, node: Node) -> None:
 def enqueue(world: World, node: AgentNode) -> None:
     """Have `node`, which is due, wait for a free slot."""
     world.tickets += 1
+    if len(world.queue) > 2 * len(world.nodes):
+        # Each node holds one ticket at most, so most of these are void.
+        world.queue = [ticket for ticket in world.queue if ticket.node.ticket is ticket]
+        heapq.heapify(world.queue)
     node.ticket = Ticket(node.key, world.tickets, node)
     heapq.heappush(world.queue, node.ticket)
     if node.state is not AgentState.QUEUED:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from orchestree.agents.executor import RunId
 from orchestree.strategies.backoff import Streak
 from orchestree.strategies.restart import Strategy
@@ -15,6 +17,8 @@ from .stopping import abandon, ask, kill
 from .tree import AgentNode, Node, SupervisorNode
 from .world import World
 
+LATE_START_S: Final = 5.0
+"""Seconds to stop in, after ``start_timeout``, for a thread or task whose `shutdown` is ``infinity``."""
 _MET = (AgentState.READY, AgentState.COMPLETED)
 
 
@@ -185,5 +189,10 @@ def _wait(world: World, node: Node, blockers: list[Node | str]) -> None:
 def _give_up_start(world: World, node: AgentNode) -> None:
     # One that is to be stopped anyway has no failure of its own.
     ask(world, node, node.purpose or StopCause.START_TIMEOUT)
-    if node.can_kill and node.state is AgentState.STOPPING:
+    if node.state is not AgentState.STOPPING:
+        return
+    if node.can_kill:
         kill(world, node)
+    elif node.deadline is None:
+        # Its `shutdown` is infinite, but what did not even start is not waited for without end.
+        node.deadline = world.deadlines.add(world.now + LATE_START_S, lambda: kill(world, node))

@@ -43,6 +43,9 @@ RUNNING_STATES: Final = frozenset({_S.STARTING, _S.READY, _S.STOPPING})
 PENDING_STATES: Final = frozenset({_S.WAITING, _S.QUEUED, _S.BACKOFF})
 """Nothing of it runs, but it starts by itself as soon as it may."""
 
+WAITS_TO_START: Final = frozenset({_S.WAITING, _S.QUEUED})
+"""It is due, but something has to come first: a sibling, or a worker slot."""
+
 NOT_DUE_STATES: Final = frozenset({_S.COMPLETED, _S.STOPPED, _S.PARKED, _S.FAILED, _S.WEDGED})
 """Under REST_FOR_ONE nobody behind it waits for it."""
 

@@ -8,7 +8,8 @@ from typing import Literal
 from orchestree.agents.ends import CrashReport
 
 from .states import AgentState
-from .tree import AgentNode, AnyNode, SupervisorNode, current_streak, stable_after
+from .streaks import current_streak, stable_after
+from .tree import AgentNode, AnyNode, SupervisorNode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,8 @@ def kill(world: World, node: Node) -> None:
     """End a running child, and all below it, at once; what cannot be killed is wedged `GRACE_S` later."""
     if node.state is not AgentState.STOPPING:
         ask(world, node, node.purpose or StopCause.SUPERVISOR)
+        if node.entry.shutdown == "brutal_kill":  # type: ignore[attr-defined]
+            return  # to ask was to kill
     if isinstance(node, SupervisorNode):
         for child in reversed(list(node.sequence)):
             if child.state in RUNNING_STATES:

@@ -23,7 +23,6 @@ from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .states import AgentState
 
 _position: Final = attrgetter("position")
-_STABLE_WITHOUT_POLICY_S: Final = 30.0  # for the streak that `status` shows of a child with ``backoff=None``
 DEPARTED_KEPT: Final = 1000  # last outcomes of temporary children per supervisor; the oldest are forgotten
 
 
@@ -218,11 +217,16 @@ class SupervisorNode(Node):
         self.excused.discard(node.name)
         for name in node.entry.depends_on:
             self.wanted[name].pop(node, None)
+            if not self.wanted[name]:
+                del self.wanted[name]
         if remember:
             self.departed[node.name] = node
-        unwanted = (name for name in self.departed if not self.wanted.get(name))
-        oldest = next(unwanted, None) if len(self.departed) > DEPARTED_KEPT else None
-        return None if oldest is None else self.departed.pop(oldest)
+        if len(self.departed) <= DEPARTED_KEPT:
+            return None
+        free = (name for name in self.departed if name not in self.wanted)
+        failed = {name: self.departed[name].state is AgentState.FAILED for name in free}
+        # Failures make the exit code 1: they are forgotten last.
+        return self.departed.pop(min(failed, key=failed.__getitem__)) if failed else None
 
 
 AnyNode = AgentNode | SupervisorNode
@@ -235,16 +239,3 @@ def walk(node: Node) -> Iterator[Node]:
         for child in node.sequence:
             yield from walk(child)
         yield from node.departed.values()
-
-
-def stable_after(node: AnyNode) -> float:
-    """Return the seconds of being ready after which the failures in a row no longer count."""
-    return node.backoff.stable_after if node.backoff else _STABLE_WITHOUT_POLICY_S
-
-
-def current_streak(node: AnyNode, now: float) -> Streak:
-    """Return the failures in a row as they count at `now`: none after a stable run."""
-    was_ready = node.state in (AgentState.READY, AgentState.STOPPING, AgentState.WEDGED)
-    if was_ready and node.ready_since is not None and now - node.ready_since >= stable_after(node):
-        return Streak()
-    return node.streak

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from orchestree.strategies import checks
@@ -29,13 +29,34 @@ def is_started(world: World) -> bool:
 
 
 def is_settled(path: str) -> Until:
-    """Return whether nothing at `path` or below is starting or stopping: it is ready, has ended, or has to wait."""
+    """Return whether nothing at `path` or below is starting or stopping: it is ready, has ended, or has to wait.
 
-    def holds(world: World) -> bool:
-        node = world.find(path)
-        return node is None or not any(map(_moves, walk(node)))
+    Waiting for a sibling's stop, for a delay or for a slot is "has to wait".
+    """
+    return _Settled(path)
 
-    return holds
+
+class _Settled:
+    """Remembers the last node that was seen moving, so that a thousand decisions do not walk the tree as often."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._moving: Node | None = None
+        self._rest: Iterator[Node] = iter(())
+
+    def __call__(self, world: World) -> bool:
+        seen_all = False
+        while self._moving is None or not _moves(self._moving):
+            self._moving = next(filter(_moves, self._rest), None)
+            if self._moving is not None:
+                seen_all = False
+            elif seen_all:
+                return True
+            else:
+                node = world.find(self._path)
+                self._rest = iter(() if node is None else walk(node))
+                seen_all = True
+        return False
 
 
 def is_in(path: str, state: AgentState | str) -> Until:

@@ -33,11 +33,34 @@ LIBRARIES_OF_STRATEGIES: Final = frozenset({"tenacity"})
 
 # Every file of supervisor/ stands in one of these two sets. A pure file decides, an impure one acts.
 PURE_SUPERVISOR: Final = frozenset(
-    {"core", "deadlines", "decision", "ending", "entry_fields", "event_text", "events", "groups", "inputs", "operations"}
-    | {"order", "outcome", "slots", "spec", "starting", "states", "status", "stopping", "tree", "waiting", "world"}
+    [
+        "core",
+        "deadlines",
+        "decision",
+        "ending",
+        "entry_fields",
+        "event_text",
+        "event_types",
+        "events",
+        "groups",
+        "inputs",
+        "operations",
+        "order",
+        "outcome",
+        "slots",
+        "spec",
+        "starting",
+        "states",
+        "status",
+        "stopping",
+        "streaks",
+        "tree",
+        "waiting",
+        "world",
+    ]
 )
 IMPURE_SUPERVISOR: Final = frozenset(
-    {
+    [
         "__init__",
         "aio",
         "announcer",
@@ -47,8 +70,14 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "event_readers",
         "event_subscriptions",
         "hooks",
-    }
-    | {"joining", "lifecycle_log", "logging_setup", "orchestrator", "reading", "registry", "steering"}
+        "joining",
+        "lifecycle_log",
+        "logging_setup",
+        "orchestrator",
+        "reading",
+        "registry",
+        "steering",
+    ]
 )
 PURE_AGENTS: Final = frozenset({"ends"})
 
@@ -65,13 +94,12 @@ LONGER: Final = {"supervisor/events.py": "design §4.4 wants the data of all eve
 
 # Calls that sleep or wait with a timeout: {"folder/file.py:function": why it is no polling}.
 ALLOWED_WAITS: Final = {
+    "agents/process/client.py:ForkServer.close": "one deadline for the fork server to end with its children",
     "agents/agent.py:Agent.sleep": "the agent's own pause, which a stop ends at once",
     "agents/agent.py:PeriodicAgent.execute": "the agent's own pause until its next round",
     "agents/async_agent.py:LoopingAsyncAgent.execute": "sleep(0) only lets the other tasks of the loop run",
     "agents/async_agent.py:PeriodicAsyncAgent.execute": "the agent's own pause until its next round",
     "agents/process/client.py:ForkServer.serve_until": "sleeps until the server speaks or ends, once a message",
-    "supervisor/aio.py:AsyncOrchestrator.wait_until": "the argument is what to wait for, no timeout",
-    "supervisor/orchestrator.py:Orchestrator.wait_until": "the argument is what to wait for, no timeout",
 }
 WAITING_CALLS: Final = frozenset({"wait", "poll"})
 

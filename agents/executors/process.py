@@ -87,9 +87,9 @@ class ProcessExecutor:
         self._server: ForkServer | None = None
         self._relay: Relay | None = None
         self._processes: dict[RunId, Process] = {}
-        self._sources: set[Source] = set()
+        self._sources: set[Source] = set()  # that a new server is to load as well
         self._cold: set[Source] = set()
-        self._problems: dict[Source, str] = {}
+        self._answers: dict[Source, Loaded] = {}
         self._answers_due = 0
 
     @staticmethod
@@ -100,23 +100,30 @@ class ProcessExecutor:
         check_payload(launch)
 
     def prepare(self, agents: list[Launch]) -> None:
-        """Have the fork server load the modules of these agents, and look for their classes in there."""
+        """Have the fork server load the modules of these agents, and look for their classes in there.
+
+        A server that has agents to lose does not try a new module: each agent then loads it for itself.
+        """
         for launch in agents:
             self.check(launch)
         wanted = {launch.run.path: _sources(launch, dump_launch(launch).content) for launch in agents}
-        server = self._running_server()
+        names: dict[Source, tuple[str, ...]] = {}
         for sources in wanted.values():
-            for source, names in sources.items():
-                self._problems.pop(source, None)
-                self._load(server, source, names)
+            names |= {source: names.get(source, ()) + some for source, some in sources.items()}
+        try:
+            server = self._running_server()
+        except OSError as error:
+            raise SpecError(f"no fork server can be started: {error}") from None
+        for source, some in names.items():
+            self._load(server, source, some)
         if not server.serve_until(lambda: self._answers_due == 0, LOAD_S):
+            why = f"it took more than {LOAD_S:g} s" if self._server else "the process that tried has died"
             if self._server is not None:
                 self._server.kill()
-            raise SpecError(f"the modules of {', '.join(wanted)} cannot be loaded in the process of an agent")
+            raise SpecError(f"the modules of {', '.join(wanted)} cannot be loaded for processes: {why}")
         for path, sources in wanted.items():
-            for source in sources:
-                if problem := self._problems.get(source):
-                    raise SpecError(f"{path}: {problem}")
+            for source, some in sources.items():
+                _expect(path, self._answers[source], some)
 
     def start(self, launch: Launch) -> None:
         """Ask the fork server for a process."""
@@ -175,7 +182,6 @@ class ProcessExecutor:
         return self._server
 
     def _load(self, server: ForkServer, source: Source, names: tuple[str, ...] = ()) -> None:
-        self._sources.add(source)
         self._answers_due += 1
         server.send(Load(source, names))
 
@@ -183,15 +189,19 @@ class ProcessExecutor:
 
     def _on_answer(self, answer: object, descriptors: list[int]) -> None:
         match answer:
-            case Loaded():
+            case Loaded(source):
                 self._answers_due -= 1
-                self._problems[answer.source] = answer.problem
-                if answer.cold:
-                    self._cold.add(answer.source)
+                self._answers[source] = answer
+                if answer.temperature == "cold":
+                    self._cold.add(source)
+                if answer.temperature != "late" and not answer.problem:
+                    self._sources.add(source)
             case Forked() if process := self._processes.get(answer.run):
                 process.pid, process.pidfd = answer.pid, descriptors.pop()
                 if process.killed:
                     process.kill()
+                if process.ready:
+                    self._host.report(RunReady(answer.run, answer.pid))
             case NotForked() if answer.run in self._processes:
                 self._release(answer.run)
                 report = CrashReport(cause=Cause.START_FAILED, message=answer.problem, phase="setup")
@@ -213,9 +223,10 @@ class ProcessExecutor:
     def _listen(self, process: Process, most: int = TURN) -> None:
         for message in process.control.receive(most):
             match message:
-                case Ready(pid):
+                case Ready():
                     process.ready = True
-                    self._host.report(RunReady(process.launch.run, pid))
+                    if process.pid is not None:  # else the server will say it presently
+                        self._host.report(RunReady(process.launch.run, process.pid))
                 case End():
                     process.end = message
                     self._limit_exit(process)
@@ -245,7 +256,11 @@ class ProcessExecutor:
             cut_off=process.cut_off,
             uptime_s=time.monotonic() - process.started,
         )
-        self._host.report(classify(evidence))
+        if self._relay is not None and process.end is not None and process.end.result:
+            # What the user's objects do while they are unpickled must not hold up supervision.
+            self._relay.do(lambda: self._host.report(classify(evidence)))
+        else:
+            self._host.report(classify(evidence))
 
     def _release(self, run: RunId) -> None:
         """Forget a process, and hand in what it has emitted."""
@@ -288,3 +303,15 @@ def _in_memory(content: bytes, until: ExitStack) -> int:
 
 def _sources(launch: Launch, pickled: bytes) -> dict[Source, tuple[str, ...]]:
     return sources_of((launch.agent, type(launch.config)), pickled)
+
+
+def _expect(path: str, answer: Loaded, names: tuple[str, ...]) -> None:
+    """Return if the agent's source is as it must be; raise `SpecError` otherwise."""
+    if answer.problem:
+        raise SpecError(f"{path}: {answer.problem}")
+    for name in names:
+        if name in answer.missing:
+            raise SpecError(
+                f"{path}: {answer.source} has no {name!r} when it is loaded in the process of an agent; "
+                'is it defined under `if __name__ == "__main__":`, or after the call that starts the tree?'
+            )

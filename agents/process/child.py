@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import atexit
 import multiprocessing
 import multiprocessing.util
 import os
@@ -11,7 +12,7 @@ import pickle
 import socket
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.async_agent import AsyncAgent
@@ -34,11 +35,11 @@ from .sources import load
 from .wire import End, Fork, Ready, receive_request, send
 
 if TYPE_CHECKING:
+    import multiprocessing as multiprocess
     from multiprocessing.process import BaseProcess
 else:
+    import multiprocess.util
     from multiprocess.process import BaseProcess
-
-_std_util: Final[Any] = multiprocessing.util
 
 
 def main(descriptor: int) -> NoReturn:
@@ -50,8 +51,12 @@ def main(descriptor: int) -> NoReturn:
 def live(sock: socket.socket) -> NoReturn:
     """Wait at `sock` to be told which agent to run, and be its process until its end."""
     code = 1
+    atexit._clear()  # those are the fork server's
+    for library in (multiprocess, multiprocessing):
+        atexit.register(library.util._exit_function)
     try:
         code = AgentProcess(sock)._bootstrap(os.pidfd_open(os.getppid()))  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
     finally:
         os._exit(code)
 
@@ -68,22 +73,17 @@ class AgentProcess(BaseProcess):
         self._sock = sock
 
     def run(self) -> None:
-        """Run the agent. `multiprocess` runs its exit functions afterwards; the standard one would be forgotten."""
+        """Run the agent, after what `multiprocess` has done for itself and the standard library would do as well."""
         enter_agent_process()
-        _std_util._finalizer_registry.clear()
-        _std_util._run_after_forkers()
-        received = receive_request(self._sock)
-        self._sock.close()
-        match received:
+        multiprocessing.util._finalizer_registry.clear()  # type: ignore[attr-defined]
+        multiprocessing.util._run_after_forkers()  # type: ignore[attr-defined]
+        match receive_request(self._sock):
             case Fork() as request, [control, data, pickled, *inherited]:
                 self.name = multiprocessing.current_process().name = request.run.path
                 payload.inherited[:] = inherited
                 self._control = socket.socket(fileno=control)
                 outlet.open(socket.socket(fileno=data))
-                try:
-                    self._run_agent(request, pickled)
-                finally:
-                    _std_util._exit_function()
+                self._run_agent(request, pickled)
 
     def _run_agent(self, request: Fork, pickled: int) -> None:
         try:
@@ -119,17 +119,18 @@ class AgentProcess(BaseProcess):
         self._say_end(await run_hooks_async(agent, self._say_ready))
 
     def _say_ready(self) -> None:
-        with suppress(OSError):
-            send(self._control, Ready(os.getpid()))
+        with suppress(OSError), self._sock:
+            send(self._control, Ready())
+            self._sock.send(b"ready")
 
     def _say_end(self, ended: RunEnded) -> None:
         report = ended.report
         if report is not None and ended.details is not None:
             report = replace(report, traceback=ended.details())
         try:
-            result = payload.dump_back(ended.result)
+            result = b"" if ended.result is None else payload.dump_back(ended.result)
         except Exception as error:
-            result = payload.dump_back(None)
+            result = b""
             report = with_note(ended.reason, report, f"result: {describe(error)}")
         with suppress(OSError):
             send(self._control, End(ended.reason, report, result))

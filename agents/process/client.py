@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from orchestree.agents.loading import refuse_if_copy
@@ -50,8 +50,10 @@ class ForkServer:
         self._loop, self._on_message, self._on_end = loop, on_message, on_end
         self._waiting: deque[tuple[object, list[int]]] = deque()
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, ExitStack() as on_failure:
+            on_failure.enter_context(self._sock)
             self._process = _spawn(State(theirs.fileno(), os.getpid(), cold=frozenset(cold)))
+            on_failure.pop_all()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._sock.setblocking(False)
         loop.add_reader(self._sock, self._receive)
@@ -98,10 +100,10 @@ class ForkServer:
         """End the server and its children, and return when they are gone. `on_end` will not be called."""
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        ended = select.poll()
+        ended.register(self._pidfd, select.POLLIN)
+        if not ended.poll(END_S * 1000):
+            self.kill()
         self._dispose()
 
     def _sent(self, message: object, descriptors: Sequence[int]) -> bool:
@@ -128,8 +130,6 @@ class ForkServer:
                 received = receive_request(self._sock)
             except BlockingIOError:
                 return
-            except ConnectionResetError:
-                received = None
             if received is None:  # a server that lives on without its socket is of no use
                 self._loop.remove_reader(self._sock)
                 self.kill()

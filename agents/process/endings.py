@@ -40,7 +40,10 @@ class Evidence:
 
 
 def classify(known: Evidence) -> RunEnded:
-    """Return how the run ended. Last words count, unless they were fine and the process then failed to exit."""
+    """Return how the run ended. Last words count, unless they were fine and the process then failed to exit.
+
+    Takes as long as the result takes to unpickle.
+    """
     said, died = known.end, _death(known)
     if said is None or (died is not None and not known.cut_off and said.reason.kind != ExitKind.ABNORMAL):
         return RunEnded(run=known.run, reason=NORMAL if died is None else abnormal(died.cause), report=died)
@@ -49,7 +52,7 @@ def classify(known: Evidence) -> RunEnded:
         note = "it did not exit after its last hook and was killed" if known.cut_off else f"then {died.message}"
         report = with_note(said.reason, report, note)
     try:
-        result = pickle.loads(said.result)
+        result = pickle.loads(said.result) if said.result else None
     except Exception as error:  # a class that this process does not have
         report = with_note(said.reason, report, f"result: {describe(error)}")
     if report is not None:

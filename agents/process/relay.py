@@ -23,9 +23,9 @@ from orchestree.agents.lifecycle import describe
 from .logs import CLOSE_S, LogWriter, relog, warn
 from .wire import Inlet, LogRecord, Lost, Message
 
-TURN: Final = 256
+TURN: Final = 64
 """Packets that one channel is read for before the next gets its turn."""
-LAST_TURN: Final = 8192
+LAST_TURN: Final = 1024
 """Packets that are read after the end of a run: more than fit into a socket, unless somebody goes on writing."""
 
 
@@ -61,22 +61,25 @@ class Relay:
     def add(self, run: RunId, sock: socket.socket) -> Channel:
         """Read `sock` from now on, and own it."""
         channel = Channel(run, Inlet(sock))
-        self._post(lambda: self._watch(channel))
+        self.do(lambda: self._watch(channel))
         return channel
 
     def finish(self, channel: Channel) -> None:
         """Hand in what the ended run has sent: messages now, log records by and by. Forget the channel."""
         self._read(channel, LAST_TURN)
-        self._post(lambda: self._forget(channel))
+        self.do(lambda: self._forget(channel))
+
+    def do(self, task: Callable[[], None]) -> None:
+        """Have `task`, which must not raise, done in the thread, after what was handed in before."""
+        self._tasks.append(task)
+        os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """End the thread when all has been logged, or when a sink takes too long."""
-        self._post(self._stop)
+        self.do(self._stop)
         self._thread.join(CLOSE_S)
-
-    def _post(self, task: Callable[[], None]) -> None:
-        self._tasks.append(task)
-        os.eventfd_write(self._wake, 1)
+        if not self._thread.is_alive():
+            os.close(self._wake)
 
     def _read(self, channel: Channel, most: int) -> None:
         with channel.lock:
@@ -109,7 +112,6 @@ class Relay:
             while self._tasks:
                 self._tasks.popleft()()
         self._selector.close()
-        os.close(self._wake)
         self._writer.close()
 
     def _watch(self, channel: Channel) -> None:

@@ -1,8 +1,8 @@
 """The fork server of one orchestrator: one thread that loads the agents' modules, forks, and reaps.
 
 It never runs an agent's code beyond the import of its modules. All its children die with it, and it ends, with them,
-when the orchestrator does. It learns of both from the kernel, by pidfds, and never asks. One child is always forked in
-advance, so that a restart does not wait for a fork.
+when the orchestrator does. It learns of both from the kernel, by pidfds, and never asks. Whenever an agent has become
+ready it forks one child in advance, so that the next restart need not wait for a fork.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import os
 import select
 import signal
 import socket
+import sys
+import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -22,27 +24,25 @@ from orchestree.agents.executor import RunId
 from . import child, outlet
 from .boot import replace_process
 from .deathsig import die_with_parent, dying_with_parent
-from .sources import Source, load
+from .sources import Source, load, missing
 from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, receive_request, send_request
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that a fork server has to know; enough to continue in a fresh interpreter.
+    """All that a fork server without children has to know; enough to continue in a fresh interpreter.
 
     Attributes:
         sock: descriptor of its end of the socket pair.
         orchestrator: pid of the process to serve, and to end with.
         warm: sources that are loaded here.
         cold: sources that each agent has to load for itself.
-        children: the agents' processes.
     """
 
     sock: int
     orchestrator: int
     warm: tuple[Source, ...] = ()
     cold: frozenset[Source] = frozenset()
-    children: tuple[tuple[int, RunId], ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -50,24 +50,21 @@ class Child:
     """A process that has not been reaped yet, so its pid cannot belong to anybody else.
 
     Attributes:
-        run: None until it has been told which.
-        sock: where it waits for that.
+        sock: where it waits to be told what it is, and says that it is ready.
+        run: None until it has been told.
     """
 
     pid: int
     pidfd: int
+    sock: socket.socket
     run: RunId | None = None
-    sock: socket.socket | None = None
 
     def become(self, request: Fork, descriptors: list[int]) -> bool:
-        """Tell it what to be. Return False if it is not alive any more."""
-        assert self.sock is not None
-        with self.sock:
-            try:
-                send_request(self.sock, request, descriptors)
-            except (BrokenPipeError, ConnectionResetError):
-                return False
-        self.run = request.run
+        """Tell it what it is. Return False if it is not alive any more."""
+        try:
+            send_request(self.sock, request, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
         return True
 
     def kill_group(self) -> None:
@@ -78,7 +75,12 @@ class Child:
 
 def main(state: State) -> NoReturn:
     """Serve until the orchestrator is gone."""
-    Server(state).serve()
+    server = Server(state)
+    try:
+        server.serve()
+    except BaseException:
+        traceback.print_exc()
+    server.end()
 
 
 class Server:
@@ -92,12 +94,11 @@ class Server:
         self._sock.set_inheritable(False)
         self._spare: Child | None = None
         self._children: dict[int, Child] = {}
+        self._starting: dict[int, socket.socket] = {}
         self._poll = select.poll()
-        for pid, run in state.children:
-            self._watch(Child(pid, os.pidfd_open(pid), run))
         self._orchestrator = os.pidfd_open(os.getppid())
         if os.getppid() != state.orchestrator:
-            self._end()
+            self.end()
         for descriptor in (state.sock, self._orchestrator):
             self._poll.register(descriptor, select.POLLIN)
 
@@ -106,15 +107,17 @@ class Server:
         with dying_with_parent(self._state.orchestrator):
             for source in self._state.warm:
                 load(source)
-        self._settle()
+            settle()
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._children:
                     self._reap(descriptor)
+                elif descriptor in self._starting:
+                    self._note_start(descriptor)
                 elif descriptor == self._state.sock:
                     self._answer()
-                else:
-                    self._end()
+                elif descriptor == self._orchestrator:
+                    self.end()
 
     def _answer(self) -> None:
         match receive_request(self._sock):
@@ -123,50 +126,54 @@ class Server:
             case Fork() as request, descriptors:
                 self._fork(request, descriptors)
             case _:
-                self._end()
+                self.end()
 
     def _load(self, request: Load) -> None:
         source, state = request.source, self._state
         if source in state.cold:
-            self._reply(Loaded(source, cold=True, problem=""))
-            return
-        sockets = open_sockets()
-        with dying_with_parent(state.orchestrator):
-            problem = load(source, request.names)
-        cold = threads() > 1 or bool(open_sockets() - sockets)
-        self._reply(Loaded(source, cold, problem))
-        if cold:
-            self._start_afresh(replace(state, cold=state.cold | {source}))
-        elif source not in state.warm:
-            self._state = replace(state, warm=(*state.warm, source))
+            self._reply(Loaded(source, "cold"))
+        elif source in state.warm:
+            self._reply(Loaded(source, "warm", missing=missing(source, request.names)))
+        elif any(each.run is not None for each in self._children.values()):
+            self._reply(Loaded(source, "late"))
+        else:
             self._drop_spare()
-            self._settle()
+            self._load_first(source, request.names)
 
-    def _start_afresh(self, state: State) -> None:
-        """Get rid of the threads and sockets that a module has left behind. The children stay its children."""
-        self._drop_spare()
-        children = tuple((child.pid, child.run) for child in self._children.values() if child.run)
-        replace_process("server", replace(state, children=children), [state.sock])
-
-    def _settle(self) -> None:
-        """Do once what each child would have to do: undo what modules did to signals and loguru; settle memory."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        outlet.install()
-        gc.collect()
-        gc.freeze()
+    def _load_first(self, source: Source, names: tuple[str, ...]) -> None:
+        sockets = open_sockets()
+        with dying_with_parent(self._state.orchestrator):
+            problem = load(source)
+            settle()
+        cold = threads() > 1 or bool(open_sockets() - sockets)
+        self._reply(Loaded(source, "cold" if cold else "warm", problem, missing(source, names)))
+        if cold:  # get rid of those
+            state = replace(self._state, cold=self._state.cold | {source})
+            replace_process("server", state, [state.sock])
+        if not problem:
+            self._state = replace(self._state, warm=(*self._state.warm, source))
 
     def _fork(self, request: Fork, descriptors: list[int]) -> None:
         cold = not self._state.cold.isdisjoint(request.sources)
         try:
             made = self._fresh_child(request, descriptors) if cold else self._warm_child(request, descriptors)
+            made.run = request.run
+            self._starting[made.sock.fileno()] = made.sock
+            self._poll.register(made.sock, select.POLLIN)
             self._reply(Forked(request.run, made.pid), made.pidfd)
         except OSError as error:
             self._reply(NotForked(request.run, str(error)))
         for descriptor in descriptors:
             os.close(descriptor)
-        if self._spare is None:
-            with suppress(OSError):  # whoever needs it will try again
+
+    def _note_start(self, descriptor: int) -> None:
+        """Make a spare if a child has become ready; none if it has ended before, which is to be told first."""
+        is_ready = False
+        with self._starting.pop(descriptor) as sock, suppress(ConnectionResetError):
+            self._poll.unregister(sock)
+            is_ready = bool(sock.recv(1))
+        if is_ready and self._spare is None:
+            with suppress(OSError):  # then there is none
                 self._spare = self._new_child(fresh=False)
 
     def _warm_child(self, request: Fork, descriptors: list[int]) -> Child:
@@ -188,16 +195,19 @@ class Server:
             OSError: no more processes, or open files.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, ExitStack() as on_failure:
+            on_failure.enter_context(ours)
             pid = os.fork()
             if pid == 0:
                 ours.close()
                 self._live(theirs, unwanted, fresh=fresh)
+            on_failure.pop_all()
         with suppress(OSError):  # the child does the same; by now it may even be another program
             os.setpgid(pid, pid)
         try:
-            made = Child(pid, os.pidfd_open(pid), sock=ours)
+            made = Child(pid, os.pidfd_open(pid), ours)
         except OSError:
+            ours.close()
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
@@ -209,7 +219,8 @@ class Server:
         try:
             die_with_parent(self._pid)
             os.setpgid(0, 0)
-            for descriptor in (*self._children, self._orchestrator, self._state.sock, *unwanted):
+            own = (self._orchestrator, self._state.sock)
+            for descriptor in (*own, *self._children, *self._starting, *unwanted):
                 os.close(descriptor)
             if fresh:
                 replace_process("child", sock.fileno(), [sock.fileno()])
@@ -229,7 +240,9 @@ class Server:
         _, status = os.waitpid(ended.pid, 0)
         if ended is self._spare:
             self._spare = None
-        if ended.run is not None:
+        if ended.run is None:
+            ended.sock.close()
+        else:
             self._reply(Exited(ended.run, status))
 
     def _drop_spare(self) -> None:
@@ -237,7 +250,8 @@ class Server:
         if self._spare is not None:
             self._reap(self._spare.pidfd)
 
-    def _end(self) -> NoReturn:
+    def end(self) -> NoReturn:
+        """Kill what is left, and end."""
         for living in self._children.values():
             living.kill_group()
         for living in self._children.values():
@@ -248,7 +262,19 @@ class Server:
         try:
             send_request(self._sock, message, descriptors)
         except OSError:  # nobody is there any more
-            self._end()
+            self.end()
+
+
+def settle() -> None:
+    """Do once what each child would have to do: undo what modules did to signals and loguru; settle memory."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    outlet.install()  # also ends the threads of sinks that modules have added
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # a module may have closed it
+            stream.flush()
+    gc.collect()
+    gc.freeze()
 
 
 def threads() -> int:

@@ -84,7 +84,12 @@ def find(module: str, name: str) -> object:
     return thing
 
 
-def load(source: Source, names: Iterable[str] = ()) -> str:
+def missing(source: Source, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the names that a loaded source does not have."""
+    return tuple(name for name in names if find(source.module, name) is None)
+
+
+def load(source: Source) -> str:
     """Load a source, if that has not been done yet, and return in one line what is wrong with it, or nothing."""
     try:
         if source.module not in sys.modules:
@@ -93,10 +98,4 @@ def load(source: Source, names: Iterable[str] = ()) -> str:
             sys.modules["__main__"] = sys.modules[source.module]
     except BaseException as error:
         return f"{source} cannot be loaded in the process of an agent: {describe(error)}"
-    for name in names:
-        if find(source.module, name) is None:
-            return (
-                f"{source} has no {name!r} when it is loaded in the process of an agent; "
-                'is it defined under `if __name__ == "__main__":`, or after the call that starts the tree?'
-            )
     return ""

@@ -14,7 +14,7 @@ import struct
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from orchestree.agents.ends import CrashReport, ExitReason
 from orchestree.agents.executor import RunId
@@ -42,18 +42,26 @@ class Load:
     names: tuple[str, ...]
 
 
+Temperature = Literal["warm", "cold", "late"]
+"""Whether agents find a source in memory. It is cold if it leaves threads or sockets behind: each agent loads it in a
+fresh interpreter. It is late if agents were running when it was asked for, which a failure to load must not touch:
+each agent loads it after the fork.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The answer to a `Load`.
 
     Attributes:
-        cold: the source leaves threads or sockets behind, so it has to be loaded by each agent anew.
-        problem: what is wrong with it, in one line; empty if nothing is.
+        problem: why it cannot be loaded, in one line; empty if it can, or if that was not tried.
+        missing: the names that it does not have, as far as anybody has looked.
     """
 
     source: Source
-    cold: bool
-    problem: str
+    temperature: Temperature
+    problem: str = ""
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +106,12 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """``setup()`` has returned, in the process `pid`."""
-
-    pid: int
+    """``setup()`` has returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the run ended. `result` is pickled."""
+    """How the run ended. `result` is pickled; empty for None."""
 
     reason: ExitReason
     report: CrashReport | None
@@ -187,7 +193,10 @@ def receive_request(sock: socket.socket) -> tuple[object, list[int]] | None:
     `socket.recv_fds` would leave the descriptors inheritable.
     """
     room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
-    packet, extras, _, _ = sock.recvmsg(REQUEST, room, socket.MSG_CMSG_CLOEXEC)
+    try:
+        packet, extras, _, _ = sock.recvmsg(REQUEST, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # the end, of somebody who has left something unread
+        return None
     descriptors = array.array("i")
     for level, kind, content in extras:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -59,7 +59,8 @@ def run(target: str, arguments: tuple[str, ...], log_json: bool) -> None:
 def check(target: str, arguments: tuple[str, ...]) -> None:
     """Check TARGET and print its start order.
 
-    Everything is checked that `run` checks before it starts; nothing is started. Exit code 78 if it is bad.
+    Nothing is started, so a `before_start` hook and modules that only fail in an agent's process are not
+    seen. Exit code 78 if it is bad.
     """
     from orchestree.strategies.errors import SpecError
 

@@ -31,7 +31,7 @@ def delays(backoff: Backoff, count: int, draw: float = 0.0) -> list[float]:
     streak, found = Streak(), []
     for _ in range(count):
         streak = streak.failed(0.0)
-        found.append(backoff.delay(streak, Failed(), 0.0, draw))
+        found.append(backoff.verdict(streak, Failed(), 0.0, draw).delay)
         streak = streak.waits(found[-1])
     return found
 
@@ -41,7 +41,7 @@ def test_the_default_wait_is_0_then_doubles_from_a_quarter_of_a_second_up_to_30(
 
 
 def test_the_default_wait_stays_at_30_for_ever() -> None:
-    assert Backoff().delay(Streak(100_000), None, 0.0, 0.0) == 30.0
+    assert Backoff().verdict(Streak(100_000), None, 0.0, 0.0).delay == 30.0
 
 
 def test_jitter_shortens_a_delay_by_up_to_its_share() -> None:
@@ -75,31 +75,33 @@ def test_random_waits_stay_within_their_bounds() -> None:
 
 def test_stop_after_attempt_counts_the_failure_at_hand() -> None:
     backoff = Backoff(stop=stop_after_attempt(5))
-    assert [backoff.gives_up(Streak(number), None, 0.0) for number in range(1, 7)] == [False] * 4 + [True] * 2
+    assert [backoff.verdict(Streak(number), None, 0.0, 0.0).gives_up for number in range(1, 7)] == [False] * 4 + [
+        True
+    ] * 2
 
 
 def test_stop_after_delay_counts_from_the_first_failure_of_the_streak() -> None:
     backoff = Backoff(stop=stop_after_delay(10))
     streak = Streak().failed(100.0)
-    assert not backoff.gives_up(streak, None, 109.5)
-    assert backoff.gives_up(streak.failed(110.0), None, 110.0)
+    assert not backoff.verdict(streak, None, 109.5, 0.0).gives_up
+    assert backoff.verdict(streak.failed(110.0), None, 110.0, 0.0).gives_up
 
 
 def test_stop_before_delay_looks_at_the_wait_that_would_follow() -> None:
     backoff = Backoff(wait=tenacity.wait_fixed(4), stop=stop_before_delay(10))
     streak = Streak().failed(100.0)
-    assert not backoff.gives_up(streak, None, 105.0)
-    assert backoff.gives_up(streak, None, 106.0)
+    assert not backoff.verdict(streak, None, 105.0, 0.0).gives_up
+    assert backoff.verdict(streak, None, 106.0, 0.0).gives_up
 
 
 def test_combined_stops_work_as_in_tenacity() -> None:
     backoff = Backoff(stop=stop_after_attempt(3) & stop_after_delay(10))
-    assert not backoff.gives_up(Streak(3, 0.0), None, 5.0)
-    assert backoff.gives_up(Streak(3, 0.0), None, 10.0)
+    assert not backoff.verdict(Streak(3, 0.0), None, 5.0, 0.0).gives_up
+    assert backoff.verdict(Streak(3, 0.0), None, 10.0, 0.0).gives_up
 
 
 def test_without_a_stop_it_never_gives_up() -> None:
-    assert not Backoff().gives_up(Streak(10**6), Failed(), 1e9)
+    assert not Backoff().verdict(Streak(10**6), Failed(), 1e9, 0.0).gives_up
 
 
 def test_the_state_that_tenacity_sees_is_that_of_the_streak() -> None:
@@ -110,7 +112,7 @@ def test_the_state_that_tenacity_sees_is_that_of_the_streak() -> None:
         return 0.0
 
     backoff = Backoff(wait=wait)
-    backoff.delay(Streak(3, since=7.0, waited_s=1.5), Failed(message="no disk"), 9.0, 0.0)
+    backoff.verdict(Streak(3, since=7.0, waited_s=1.5), Failed(message="no disk"), 9.0, 0.0)
     (state,) = seen
     assert (state.attempt_number, state.start_time, state.idle_for) == (3, 7.0, 1.5)
     assert state.seconds_since_start == 2.0

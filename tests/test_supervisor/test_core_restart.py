@@ -14,7 +14,8 @@ from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, ExitReason, abnormal
 from orchestree.strategies.backoff import Backoff, Rule
 from orchestree.supervisor.events import AgentParked, AgentRestarting, AgentTerminated
 from orchestree.supervisor.states import RunMode
-from orchestree.supervisor.tree import AgentNode, current_streak
+from orchestree.supervisor.streaks import current_streak
+from orchestree.supervisor.tree import AgentNode
 from orchestree.supervisor.world import Settings
 
 CRASH = abnormal(Cause.EXCEPTION)

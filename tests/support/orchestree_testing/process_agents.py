@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import random
@@ -95,6 +96,14 @@ def die_of_a_nameless_signal(agent: Agent) -> None:
 
 def make_something_unpicklable(agent: Agent) -> object:
     return (letter for letter in "abc")
+
+
+def leave_a_word_at_exit(agent: Agent) -> None:
+    atexit.register(agent.params["file"].write_text, "bye")
+
+
+def latest_import(agent: Agent) -> str:
+    return list(sys.modules)[-1]
 
 
 def leave_a_thread_behind(agent: Agent) -> str:

@@ -19,7 +19,7 @@ def start_program(*arguments: str, cwd: Path, **environment: str) -> subprocess.
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(SUPPORT), **environment},
+        env={**os.environ, "PYTHONPATH": f"{SUPPORT}:{os.environ.get('PYTHONPATH', '')}", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -31,7 +31,7 @@ def run_program(*arguments: str, cwd: Path, **environment: str) -> str:
     with start_program(*arguments, cwd=cwd, **environment) as program:
         output, errors = program.communicate(timeout=2 * DEADLINE_S)
     assert program.returncode == 0, errors
-    assert errors == ""
+    assert errors == "", errors
     return output
 
 

@@ -66,7 +66,7 @@ def a_tree(kind: type[Orchestrator] = Orchestrator, **settings: Any) -> Orchestr
 
 def add(tree: Any, name: str, execute: Callable[[Any], object] | None = None, **fields: Any) -> None:
     """Register a `Does` (or, for an ``async def``, an `AsyncDoes`) that calls `execute`."""
-    hooks = {key: fields.pop(key) for key in ("setup", "teardown", "on_stop") if key in fields}
+    hooks: dict[str, Any] = {key: fields.pop(key) for key in ("setup", "teardown", "on_stop") if key in fields}
     if execute is not None:
         hooks["execute"] = execute
     kind = fields.pop("kind", Does)
@@ -76,6 +76,22 @@ def add(tree: Any, name: str, execute: Callable[[Any], object] | None = None, **
 def crash(agent: BaseAgent) -> object:
     """Fail."""
     raise ValueError(f"no such sensor, incarnation {agent.incarnation}")
+
+
+def log(agent: BaseAgent) -> None:
+    """Log one line."""
+    agent.logger.warning("from afar")
+
+
+def talk(agent: BaseAgent) -> None:
+    """Emit three messages."""
+    for number in range(3):
+        agent.emit(f"{number}")
+
+
+def never(agent: BaseAgent) -> None:
+    """Not end, whoever asks."""
+    threading.Event().wait()
 
 
 class Switch:
