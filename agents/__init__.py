@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         LoopingAsyncAgent as LoopingAsyncAgent,
         PeriodicAsyncAgent as PeriodicAsyncAgent,
     )
+    from .base import BaseAgent as BaseAgent
     from .ends import (
         IGNORE as IGNORE,
         Cause as Cause,
         CrashReport as CrashReport,
         ExitKind as ExitKind,
         ExitReason as ExitReason,
+        Ignore as Ignore,
         Shutdown as Shutdown,
     )
 else:
@@ -42,6 +44,7 @@ else:
                 "PeriodicProcessAgent PeriodicThreadAgent ProcessAgent"
             ),
             ".async_agent": "AsyncAgent LoopingAsyncAgent PeriodicAsyncAgent",
-            ".ends": "IGNORE Cause CrashReport ExitKind ExitReason Shutdown",
+            ".base": "BaseAgent",
+            ".ends": "IGNORE Cause CrashReport ExitKind ExitReason Ignore Shutdown",
         },
     )

@@ -42,7 +42,8 @@ class StrictConfigMeta(ModelMetaclass):
         annotations = namespace.setdefault("__annotations__", {})
         inherited = {key: field for base in bases for key, field in getattr(base, "model_fields", {}).items()}
         for key in (namespace.keys() & inherited.keys()) - annotations.keys():
-            annotations[key] = Annotated[(inherited[key].annotation, *inherited[key].metadata)]
+            field = inherited[key]
+            annotations[key] = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         try:
             return super().__new__(mcs, name, bases, namespace, **options)
         except PydanticUserError as error:

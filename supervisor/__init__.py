@@ -21,20 +21,60 @@ if TYPE_CHECKING:
         StartError as StartError,
     )
 
-    from .events import Event as Event, EventType as EventType
+    from .event_subscriptions import Subscription as Subscription
+    from .events import (
+        AgentCrashed as AgentCrashed,
+        AgentMessage as AgentMessage,
+        AgentParked as AgentParked,
+        AgentQueued as AgentQueued,
+        AgentReady as AgentReady,
+        AgentRegistered as AgentRegistered,
+        AgentRestarting as AgentRestarting,
+        AgentStarting as AgentStarting,
+        AgentStopping as AgentStopping,
+        AgentTerminated as AgentTerminated,
+        AgentUnregistered as AgentUnregistered,
+        AgentWaiting as AgentWaiting,
+        AgentWedged as AgentWedged,
+        AllAgentsTerminated as AllAgentsTerminated,
+        Command as Command,
+        Event as Event,
+        EventGap as EventGap,
+        EventType as EventType,
+        HandlerFailed as HandlerFailed,
+        OrchestratorStarted as OrchestratorStarted,
+        OrchestratorStopped as OrchestratorStopped,
+        OrchestratorStopping as OrchestratorStopping,
+        ServiceFailed as ServiceFailed,
+        SupervisorReady as SupervisorReady,
+        SupervisorRestarting as SupervisorRestarting,
+        SupervisorStarted as SupervisorStarted,
+        SupervisorTerminated as SupervisorTerminated,
+    )
     from .orchestrator import Orchestrator as Orchestrator
-    from .spec import AgentEntry as AgentEntry, SupervisorEntry as SupervisorEntry
+    from .reading import Stats as Stats
+    from .spec import AgentEntry as AgentEntry, ChildEntry as ChildEntry, SupervisorEntry as SupervisorEntry
     from .states import AgentState as AgentState, RunMode as RunMode
+    from .status import ChildCounts as ChildCounts, Status as Status, TreeNode as TreeNode
 else:
     from orchestree import lazy
 
     __getattr__, __dir__, __all__ = lazy(
         __name__,
         {
-            ".events": "Event EventType",
+            ".event_subscriptions": "Subscription",
+            ".events": (
+                "Event EventType AgentCrashed AgentMessage AgentParked AgentQueued "
+                "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
+                "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap "
+                "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "
+                "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "
+            ),
             ".orchestrator": "Orchestrator",
-            ".spec": "AgentEntry SupervisorEntry",
+            ".reading": "Stats",
+            ".spec": "AgentEntry ChildEntry SupervisorEntry",
             ".states": "AgentState RunMode",
+            ".status": "ChildCounts Status TreeNode",
             "orchestree.strategies.errors": (
                 "AlreadyPresent AlreadyStarted MetricError NotFound NotRunning OrchestreeError "
                 "Restarting Running SpecError StartError"

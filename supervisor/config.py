@@ -55,6 +55,8 @@ class OrchestratorConfig(StrictConfig):
 
     def __init__(self, **values: Any) -> None:
         """Check and take over the fields."""
+        if "run_mode" not in values and type(self).model_fields["run_mode"].is_required():
+            raise SpecError("Orchestrator.Config: run_mode is required: RunMode.STOP_ON_EMPTY or RunMode.DAEMON")
         super().__init__(**values)
         try:
             check_name(self.name)

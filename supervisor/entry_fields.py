@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -28,6 +29,18 @@ def agent(value: object) -> None:
         raise SpecError(f"agent={value!r}: must be a subclass of Agent or AsyncAgent")
     if missing := sorted(getattr(value, "__abstractmethods__", ())):
         raise SpecError(f"agent={value.__qualname__}: is abstract; it has to define {', '.join(missing)}")
+    for hook in ("setup", "execute", "runner", "on_stop", "teardown"):
+        _check_hook(value, hook)
+
+
+def _check_hook(cls: type[BaseAgent], hook: str) -> None:
+    function = getattr(cls, hook, None)
+    is_async, wants_async = inspect.iscoroutinefunction(function), "async" in cls.executors
+    if is_async and not wants_async:
+        raise SpecError(f"agent={cls.__qualname__}: {hook}() is an async def; derive from AsyncAgent")
+    # What a decorator has wrapped may well return something to be awaited.
+    if wants_async and inspect.isfunction(function) and not is_async and not hasattr(function, "__wrapped__"):
+        raise SpecError(f"agent={cls.__qualname__}: {hook}() must be an async def, or derive from Agent")
 
 
 def params(params: object) -> Mapping[str, object]:
@@ -61,7 +74,8 @@ def depends_on(names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise SpecError(f"depends_on={names!r}: must be a list of names")
     for name in (found := tuple(names)):
-        check_name(name)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise SpecError(f"depends_on={name!r}: must be the name of a sibling")
     return tuple(dict.fromkeys(found))
 
 

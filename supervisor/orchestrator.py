@@ -61,7 +61,7 @@ class Orchestrator(Registry, Readable, Steerable):
     def __init__(self, config: OrchestratorConfig | None = None, children: Iterable[ChildEntry] = ()) -> None:
         """Collect in memory; nothing else happens before `start`."""
         if config is not None and not isinstance(config, self.Config):
-            raise SpecError(f"config={config!r}: must be a {self.Config.__qualname__}")
+            raise SpecError(f"config={config!r}: must be a {type(self).__qualname__}.Config")
         self.config = self.Config() if config is None else config
         self.events = EventManager(self._handler_failed)
         self.aio = AsyncOrchestrator(self)

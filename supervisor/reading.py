@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -19,6 +19,8 @@ from .states import RUNNING_STATES, AgentState
 from .status import ChildCounts, Snapshot, Status, TreeNode
 from .tree import Node, SupervisorNode
 from .world import World
+
+_Handler = TypeVar("_Handler", bound=Callable[[Event], Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,6 @@ class Readable(ABC):
         """Return the latest events that are still kept (10,000), oldest first."""
         return self.events.history(path, type, since, limit)
 
-    def on(self, type: EventType | str | None = None, path: str | None = None) -> Callable[[Any], Any]:
-        """Return a decorator that subscribes a function to events."""
+    def on(self, type: EventType | str | None = None, path: str | None = None) -> Callable[[_Handler], _Handler]:
+        """Return a decorator that subscribes a function to events, and leaves it as it is."""
         return self.events.on(type, path)

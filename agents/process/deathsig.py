@@ -9,8 +9,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -24,11 +22,6 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
-@contextmanager
-def dying_with_parent(parent_pid: int) -> Iterator[None]:
-    """Ask for it until the block is left."""
-    die_with_parent(parent_pid)
-    try:
-        yield
-    finally:
-        _libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+def outlive_parent() -> None:
+    """Take that back."""
+    _libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)

@@ -23,7 +23,7 @@ from orchestree.agents.executor import RunId
 
 from . import child, outlet
 from .boot import replace_process
-from .deathsig import die_with_parent, dying_with_parent
+from .deathsig import die_with_parent, outlive_parent
 from .sources import Source, load, missing
 from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, receive_request, send_request
 
@@ -103,11 +103,18 @@ class Server:
             self._poll.register(descriptor, select.POLLIN)
 
     def serve(self) -> NoReturn:
-        """Answer requests and reap, until the orchestrator is gone."""
-        with dying_with_parent(self._state.orchestrator):
-            for source in self._state.warm:
-                load(source)
-            settle()
+        """Load what is to be warm, then answer requests and reap, until the orchestrator is gone."""
+        self._load_again(list(self._state.warm))
+
+    def _load_again(self, left: list[Source]) -> NoReturn:
+        die_with_parent(self._state.orchestrator)
+        while left:
+            load(left.pop(0), lambda: self._load_again(left))
+        outlive_parent()
+        settle()
+        self._loop()
+
+    def _loop(self) -> NoReturn:
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._children:
@@ -142,9 +149,18 @@ class Server:
 
     def _load_first(self, source: Source, names: tuple[str, ...]) -> None:
         sockets = open_sockets()
-        with dying_with_parent(self._state.orchestrator):
-            problem = load(source)
-            settle()
+        die_with_parent(self._state.orchestrator)
+        problem = load(source, lambda: self._go_on(source, names, sockets))
+        self._loaded(source, names, sockets, problem)
+
+    def _go_on(self, source: Source, names: tuple[str, ...], sockets: set[str]) -> NoReturn:
+        """Go on inside the call of a file that would have acted: its ``finally`` belongs to the orchestrator."""
+        self._loaded(source, names, sockets, "")
+        self._loop()
+
+    def _loaded(self, source: Source, names: tuple[str, ...], sockets: set[str], problem: str) -> None:
+        outlive_parent()
+        settle()
         cold = threads() > 1 or bool(open_sockets() - sockets)
         self._reply(Loaded(source, "cold" if cold else "warm", problem, missing(source, names)))
         if cold:  # get rid of those

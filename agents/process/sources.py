@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from orchestree.agents.lifecycle import describe
-from orchestree.agents.loading import USER_MAIN, load_file, load_module
+from orchestree.agents.loading import USER_MAIN, GoOn, load_file, load_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,28 @@ def missing(source: Source, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if find(source.module, name) is None)
 
 
-def load(source: Source) -> str:
-    """Load a source, if that has not been done yet, and return in one line what is wrong with it, or nothing."""
+def load(source: Source, instead: GoOn | None = None) -> str:
+    """Load a source, if that has not been done yet, and return in one line what is wrong with it, or nothing.
+
+    `instead` is called, and nothing returned, where the source would act.
+    """
+
+    def go_on() -> NoReturn:
+        _make_known(source)
+        assert instead is not None
+        instead()
+
     try:
         if source.module not in sys.modules:
-            _ = load_file(source.file, source.module) if source.file else load_module(source.module)
-        if source.is_main:
-            sys.modules["__main__"] = sys.modules[source.module]
+            wanted = go_on if instead else None
+            _ = load_file(source.file, source.module, wanted) if source.file else load_module(source.module, wanted)
+        _make_known(source)
     except BaseException as error:
         return f"{source} cannot be loaded in the process of an agent: {describe(error)}"
     return ""
+
+
+def _make_known(source: Source) -> None:
+    """Make what is pickled as ``__main__`` mean the loaded main file."""
+    if source.is_main:
+        sys.modules["__main__"] = sys.modules[source.module]

@@ -51,11 +51,17 @@ else:
             ".agents": (
                 "Agent LoopingAgent LoopingProcessAgent LoopingThreadAgent PeriodicAgent "
                 "PeriodicProcessAgent PeriodicThreadAgent ProcessAgent AsyncAgent LoopingAsyncAgent "
-                "PeriodicAsyncAgent IGNORE Cause CrashReport ExitKind ExitReason Shutdown"
+                "PeriodicAsyncAgent BaseAgent IGNORE Cause CrashReport ExitKind ExitReason Ignore Shutdown"
             ),
             ".strategies": "Backoff Rule AutoShutdown Restart Strategy RestartWindow",
             ".supervisor": (
-                "Event EventType Orchestrator AgentEntry SupervisorEntry AgentState RunMode "
+                "Event EventType AgentCrashed AgentMessage AgentParked AgentQueued "
+                "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
+                "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap "
+                "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "
+                "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "
+                "Orchestrator AgentEntry ChildEntry SupervisorEntry AgentState RunMode ChildCounts "
+                "Stats Status Subscription TreeNode "
                 "AlreadyPresent AlreadyStarted MetricError NotFound NotRunning OrchestreeError "
                 "Restarting Running SpecError StartError"
             ),

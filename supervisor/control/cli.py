@@ -5,8 +5,9 @@ Its help must come at once: nothing of the runtime may be imported before a comm
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestree.supervisor.orchestrator import Orchestrator
+
+    from .target import Use
 
 BAD_CONFIGURATION = 78
 """Exit code (``EX_CONFIG`` of sysexits.h) when TARGET or its specification is at fault."""
@@ -23,6 +26,15 @@ class BadTarget(click.ClickException):
     """Shown as one line without a traceback."""
 
     exit_code = BAD_CONFIGURATION
+
+
+class Finished(BaseException):
+    """Carries the exit code of a tree out through the file that would have run it, past its ``finally``."""
+
+    def __init__(self, exit_code: int) -> None:
+        """Carry `exit_code`."""
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 @click.group()
@@ -49,8 +61,14 @@ def run(target: str, arguments: tuple[str, ...], log_json: bool) -> None:
     """
     from orchestree.supervisor.logging_setup import setup_logging
 
+    def use(orchestrator: Orchestrator) -> NoReturn:
+        raise Finished(orchestrator.simple_join())
+
     setup_logging(json=log_json)
-    sys.exit(_load(target, arguments).simple_join())
+    try:
+        use(_load(target, arguments, use))
+    except Finished as finished:
+        sys.exit(finished.exit_code)
 
 
 @main.command()
@@ -62,14 +80,26 @@ def check(target: str, arguments: tuple[str, ...]) -> None:
     Nothing is started, so a `before_start` hook and modules that only fail in an agent's process are not
     seen. Exit code 78 if it is bad.
     """
+
+    def use(orchestrator: Orchestrator) -> NoReturn:
+        code = _show(orchestrator)
+        sys.stdout.flush()
+        os._exit(code)  # what the file would do at its end belongs to a tree that has run
+
+    sys.exit(_show(_load(target, arguments, use)))
+
+
+def _show(orchestrator: Orchestrator) -> int:
+    """Print the start order, or what is wrong; return the exit code."""
     from orchestree.strategies.errors import SpecError
 
     from .target import one_line
 
     try:
-        steps = _load(target, arguments).check()
+        steps = orchestrator.check()
     except SpecError as error:
-        raise BadTarget(one_line(error)) from None
+        click.echo(f"Error: {one_line(error)}", err=True)
+        return BAD_CONFIGURATION
     rows = [
         [
             f"{number}.",
@@ -84,14 +114,15 @@ def check(target: str, arguments: tuple[str, ...]) -> None:
     for line in _aligned(rows):
         click.echo(line)
     click.echo(f"ok: {_count(kinds.count('agent'), 'agent')}, {_count(kinds.count('supervisor'), 'supervisor')}")
+    return 0
 
 
-def _load(target: str, arguments: Sequence[str]) -> Orchestrator:
+def _load(target: str, arguments: Sequence[str], use: Use) -> Orchestrator:
     from .target import TargetError, load_target
 
     sys.argv = [target, *arguments]
     try:
-        return load_target(target)
+        return load_target(target, use)
     except TargetError as error:
         raise BadTarget(str(error)) from None
 

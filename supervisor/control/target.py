@@ -11,9 +11,9 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from orchestree.agents.loading import StopLoading, load_file, load_module, loading
+from orchestree.agents.loading import USER_MAIN, GoOn, StopLoading, load_file, load_module, loading
 from orchestree.strategies.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,10 +26,18 @@ class TargetError(SpecError):
     """TARGET does not lead to an orchestrator; the message is one line that says what to do."""
 
 
-def load_target(text: str) -> Orchestrator:
+Use = Callable[["Orchestrator"], NoReturn]
+"""What is done with an orchestrator inside the call of its file that would have started it."""
+
+
+def load_target(text: str, use: Use | None = None) -> Orchestrator:
     """Load what `text` names and return its orchestrator, which has not been started.
 
+    If it is a file that would start a tree itself, `use` is called there and then, and nothing is returned: what
+    the file does at its end (``finally``, ``with``) must not be done before the tree has run.
+
     Args:
+        use: must not return.
         text: ``path/to/file.py``, ``path/to/file.py:attribute`` or ``module:attribute``; an attribute may be
             dotted. The folder of the file, or the current one for a module, becomes ``sys.path[0]``.
 
@@ -37,9 +45,17 @@ def load_target(text: str) -> Orchestrator:
         TargetError: for everything that is wrong with it, also what its own code raises while it is loaded.
     """
     place, attribute = _split(text)
-    is_file = not attribute or place.endswith(".py") or os.sep in place
-    module = _load_file(place) if is_file else _load_module(place)
-    return _named(module, attribute, text) if attribute else _only_one(module, place)
+
+    def found(module: ModuleType) -> Orchestrator:
+        return _named(module, attribute, text) if attribute else _only_one(module, place)
+
+    if attribute and not place.endswith(".py") and os.sep not in place:
+        return found(_load_module(place))
+    go_on: GoOn | None = None
+    if use is not None:
+        act = use
+        go_on = lambda: act(found(sys.modules[USER_MAIN]))  # noqa: E731
+    return found(_load_file(place, go_on))
 
 
 def one_line(error: BaseException) -> str:
@@ -55,7 +71,7 @@ def _split(text: str) -> tuple[str, str]:
     return place, attribute
 
 
-def _load_file(text: str) -> ModuleType:
+def _load_file(text: str, instead: GoOn | None) -> ModuleType:
     path = Path(text)
     if path.is_dir():
         raise TargetError(f"{text}: is a folder, not a Python file")
@@ -66,7 +82,7 @@ def _load_file(text: str) -> ModuleType:
     if path.suffix != ".py":
         raise TargetError(f"{text}: not a Python file, its name does not end in .py")
     sys.path.insert(0, str(path.resolve().parent))
-    return _guarded(text, lambda: load_file(path.absolute()))
+    return _guarded(text, lambda: load_file(path.absolute(), instead=instead))
 
 
 def _load_module(name: str) -> ModuleType:
@@ -86,6 +102,8 @@ def _guarded(what: str, load: Callable[[], _T]) -> _T:
     """Return ``load()``; what the user's code raises becomes a `TargetError` that says where."""
     try:
         return load()
+    except TargetError:
+        raise
     except StopLoading as stop:
         raise TargetError(f"{what}: calls {stop} itself; let it only make the Orchestrator") from stop
     except (Exception, SystemExit) as error:

@@ -54,6 +54,18 @@ class StrayWriter(Writer):
         extra: bool = False
 
 
+class PlainWriter(Writer):
+    class Config(Writer.Config):
+        speed = Speed.SLOW
+        path = "here"
+
+
+def test_a_bare_override_of_a_field_without_rules_is_a_new_default() -> None:
+    config = PlainWriter.Config()
+    assert (config.path, config.speed) == ("here", Speed.SLOW)
+    assert "path=5" in problem(PlainWriter.Config, path=5)
+
+
 def problem(config: Any, **fields: Any) -> str:
     with pytest.raises(SpecError) as caught:
         config(**fields)

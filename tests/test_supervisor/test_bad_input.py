@@ -185,7 +185,7 @@ def test_children_that_are_no_entries_are_refused(children: Any) -> None:
 
 
 CONFIGS: Any = {
-    "no run mode": ({}, r"field 'run_mode' is required"),
+    "no run mode": ({}, r"run_mode is required: RunMode"),
     "an unknown run mode": ({"run_mode": "deamon"}, r"run_mode='deamon': .*did you mean 'daemon'"),
     "an unknown key": ({"max_worker": 3}, r"unknown field 'max_worker'.*did you mean 'max_workers'"),
     "no worker": ({"max_workers": 0}, r"max_workers=0: must be a whole number, 1 or more"),

@@ -10,6 +10,7 @@ import pytest
 from virtual import AsyncWorker, Worker, agent, supervisor
 
 from orchestree.agents.agent import Agent
+from orchestree.agents.async_agent import AsyncAgent
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown, Restart, Strategy
@@ -96,7 +97,7 @@ def test_every_valid_combination_is_accepted() -> None:
         ({"start_timeout": "60"}, "start_timeout='60'"),
         ({"depends_on": "b"}, "depends_on='b': must be a list of names"),
         ({"depends_on": 5}, "depends_on=5"),
-        ({"depends_on": ["b/c"]}, "name='b/c'"),
+        ({"depends_on": ["b/c"]}, "depends_on='b/c'"),
         ({"significant": 1}, "significant=1: must be True or False"),
         ({"significant": True, "restart": "permanent"}, "significant=True: a permanent child always comes back"),
         ({"replace_wedged": "yes"}, "replace_wedged='yes'"),
@@ -187,3 +188,21 @@ def test_a_keyword_that_is_neither_is_a_spec_error_with_a_suggestion() -> None:
 def test_the_entry_fields_are_those_of_the_contract() -> None:
     assert {"config", "params", "executor", "restart", "strategy", "backoff", "shutdown"} <= ENTRY_FIELDS
     assert {"start_timeout", "depends_on", "significant", "replace_wedged"} <= ENTRY_FIELDS
+
+
+def test_hooks_of_the_other_family_are_refused() -> None:
+    class Sync(Agent):
+        async def execute(self) -> None:
+            """Never awaited."""
+
+    class Async(AsyncAgent):
+        async def execute(self) -> None:
+            """Do nothing."""
+
+        def teardown(self) -> None:  # type: ignore[override]
+            """Cannot be awaited."""
+
+    with pytest.raises(SpecError, match=r"Sync: execute\(\) is an async def; derive from AsyncAgent"):
+        AgentEntry(Sync, "a")
+    with pytest.raises(SpecError, match=r"Async: teardown\(\) must be an async def, or derive from Agent"):
+        AgentEntry(Async, "a")
