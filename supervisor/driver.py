@@ -138,6 +138,11 @@ class Driver:
         """Whether the caller is the supervision thread."""
         return threading.current_thread() is self._thread
 
+    def refuse_to_block(self, call: str) -> None:
+        """Raise `OrchestreeError` if waiting here would stop the loop whose agents the tree may have to wait for."""
+        if self.agents_loop is not None and asyncio._get_running_loop() is self.agents_loop and not self.is_inside:
+            raise OrchestreeError(f"{call} would block the loop that agents run on: await orchestrator.aio.{call}")
+
     def start(self) -> None:
         """Start the supervision thread."""
         self._thread.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +19,13 @@ _Answer = TypeVar("_Answer")
 
 Failed = Callable[[str, BaseException], None]
 """Told the name of a hook and what it raised."""
+
+
+def describe(error: BaseException) -> str:
+    """Return what was raised and where, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def chooser(choose_next: Callable[[tuple[str, ...]], str | None], failed: Failed) -> ChooseNext:

@@ -74,5 +74,6 @@ def simple_join(orchestrator: Orchestrator) -> int:
         if orchestrator.is_running:
             orchestrator.driver.submit(StopTree("signal", timeout_s=0.0))
             orchestrator.join(AT_ONCE_S)
+        print(f"orchestree: ended at once by {signal.Signals(second.number).name}", file=sys.stderr)
         return 128 + second.number
     return orchestrator.exit_code or 0

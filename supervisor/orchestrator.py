@@ -167,6 +167,7 @@ class Orchestrator(Registry, Readable, Steerable):
         Raises:
             NotRunning: the tree was never started. A tree that has ended is fine.
         """
+        self.driver.refuse_to_block("stop()")
         if not self.ask_to_stop(timeout):
             self.join()
 
@@ -177,6 +178,7 @@ class Orchestrator(Registry, Readable, Steerable):
         """
         refuse_if_copy("join()")
         driver, timeout = self.driver, check_timeout(timeout)
+        driver.refuse_to_block("join()")
         try:
             driver.ended.result(0.0 if driver.is_inside else timeout)
         except TimeoutError:
@@ -327,7 +329,7 @@ class Orchestrator(Registry, Readable, Steerable):
 
     def _handler_failed(self, handler: str, error: BaseException) -> None:
         if self._driver is not None:
-            self._driver.emit_soon(HandlerFailed(handler, f"{type(error).__name__}: {error}"))
+            self._driver.emit_soon(HandlerFailed(handler, hooks.describe(error)))
 
     def _overrides(self, hook: str) -> bool:
         return getattr(type(self), hook) is not getattr(Orchestrator, hook)

@@ -66,6 +66,7 @@ class Steerable(ABC):
             NotRunning: the tree has ended, or not been started, and it is not.
         """
         if (reached := self.reaching(path, state)) is not None:
+            self.driver.refuse_to_block("wait_until()")
             self._wait(reached, timeout)
 
     # For the files beside this one
@@ -93,6 +94,7 @@ class Steerable(ABC):
 
     def _operate(self, call: str, event: Input, path: str, timeout: float | None) -> None:
         timeout = check_timeout(timeout)
+        self.driver.refuse_to_block(call)
         done = self.operation(call, event, path)
         if not self.driver.is_inside:
             self._wait(done, timeout)

@@ -20,6 +20,7 @@ from orchestree.supervisor import (
     NotFound,
     NotRunning,
     Orchestrator,
+    OrchestreeError,
     Running,
     SpecError,
     StartError,
@@ -291,3 +292,15 @@ def test_a_loop_that_ends_without_stopping_the_tree_leaves_it_to_be_stopped_from
     asyncio.run(tree.aio.start())
     tree.stop()
     assert tree.status("b").state is AgentState.STOPPED
+
+
+@pytest.mark.parametrize("call", ["stop", "join", "restart_agent"])
+@in_a_loop
+async def test_a_blocking_call_on_the_loop_of_the_agents_is_refused_with_the_cure(call: str) -> None:
+    tree = a_tree(agents_loop="caller")
+    add(tree, "a")
+    async with tree:
+        arguments = ["a"] if call == "restart_agent" else []
+        with pytest.raises(OrchestreeError, match=rf"{call}\(\) would block .* orchestrator\.aio\.{call}\(\)"):
+            getattr(tree, call)(*arguments)
+        assert tree.status("a").state is AgentState.READY

@@ -129,7 +129,7 @@ def test_the_second_signal_ends_the_program_at_once(tmp_path: Path, number: sign
         assert program.line() == "asked"
         program.send(number)
         code, _, errors = program.end()
-        assert (code, errors) == (128 + number, "")
+        assert (code, errors) == (128 + number, f"orchestree: ended at once by {number.name}\n")
 
 
 def test_a_signal_during_the_start_ends_the_start_in_order(tmp_path: Path) -> None:
