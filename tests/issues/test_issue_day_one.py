@@ -122,6 +122,8 @@ def test_circus_1157_commands_are_served_while_others_fail_for_ever() -> None:
         for _ in range(10):
             tree.restart_agent("good", PATIENCE)
         tree.stop_agent("bad-0", PATIENCE)
+        assert tree.status("good").incarnation == 11
+        assert tree.status("bad-0").state == "stopped"
 
 
 def test_supervisor_1043_a_step_of_the_wall_clock_during_a_delay_changes_nothing(

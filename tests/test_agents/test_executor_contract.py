@@ -259,7 +259,7 @@ def test_a_run_that_does_not_stop_can_be_killed(bench: Bench) -> None:
         pytest.skip("T02 brutal_kill: T no (a thread cannot be killed)")
     run = bench.start_in("execute", execute="never")
     bench.kill(run)
-    bench.end_of(run)
+    assert bench.end_of(run).reason == (abnormal(Cause.SIGNAL) if bench.executor.can_kill else SHUTDOWN)
 
 
 def test_kill_asks_a_run_that_cannot_be_killed_to_stop(bench: Bench) -> None:
