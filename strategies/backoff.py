@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal, Protocol
 
 from tenacity import RetryCallState, wait_chain, wait_exponential, wait_none
@@ -188,6 +188,15 @@ class Backoff:
             if not isinstance(rule, Rule):
                 raise SpecError(f"backoff: rules: {rule!r}: must be a Rule")
 
+    def __str__(self) -> str:
+        """Return one line without addresses: what differs from the default, policies by the names of their classes."""
+        shown = [
+            f"{field.name}={_name(value) if field.name in ('wait', 'stop') else repr(value)}"
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        return f"Backoff({', '.join(shown)})"
+
     def action_for(self, failure: Failure | None) -> Action | None:
         """Return what the first matching rule says, the built-in ones last; None if no rule matches."""
         if failure is None:
@@ -220,3 +229,7 @@ class Backoff:
         state.upcoming_sleep = wait
         gives_up = self.stop is not None and bool(self.stop(state))
         return Verdict(gives_up, max(0.0, wait) * (1.0 - self.jitter * draw))
+
+
+def _name(policy: object) -> str:
+    return str(getattr(policy, "__qualname__", type(policy).__qualname__))

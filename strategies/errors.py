@@ -42,6 +42,10 @@ class Restarting(OrchestreeError):
     """The child waits for its restart (OTP: ``restarting``). The tree is unchanged."""
 
 
+class MaxChildren(OrchestreeError):
+    """A dynamic supervisor has as many children as it may have (Elixir: ``max_children``). Nothing was started."""
+
+
 class NotRunning(OrchestreeError):
     """The command needs a running tree: it came before `start()`, after its end, or in an agent's process."""
 

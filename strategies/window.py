@@ -21,6 +21,12 @@ class RestartWindow:
         self.max_seconds = max_seconds
         self._stamps: deque[float] = deque(maxlen=max_restarts + 1)
 
+    def resized(self, max_restarts: int, max_seconds: float) -> RestartWindow:
+        """Return a window with other bounds and the latest of these stamps. Source: OTP, code_change/3."""
+        window = RestartWindow(max_restarts, max_seconds)
+        window._stamps.extend(self._stamps)
+        return window
+
     def add(self, now: float) -> bool:
         """Record a restart decided at `now` (monotonic, never decreasing); False if it is one too many.
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from orchestree.strategies.errors import (
         AlreadyPresent as AlreadyPresent,
         AlreadyStarted as AlreadyStarted,
+        MaxChildren as MaxChildren,
         MetricError as MetricError,
         NotFound as NotFound,
         NotRunning as NotRunning,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
         OrchestratorStarted as OrchestratorStarted,
         OrchestratorStopped as OrchestratorStopped,
         OrchestratorStopping as OrchestratorStopping,
+        PolicyChange as PolicyChange,
+        PolicyChanged as PolicyChanged,
         ServiceFailed as ServiceFailed,
         SupervisorReady as SupervisorReady,
         SupervisorRestarting as SupervisorRestarting,
@@ -52,7 +55,9 @@ if TYPE_CHECKING:
         SupervisorTerminated as SupervisorTerminated,
     )
     from .orchestrator import Orchestrator as Orchestrator
+    from .order import check_childspecs as check_childspecs
     from .reading import Stats as Stats
+    from .registry import Partitions as Partitions, Supervisor as Supervisor
     from .spec import AgentEntry as AgentEntry, ChildEntry as ChildEntry, SupervisorEntry as SupervisorEntry
     from .states import AgentState as AgentState, RunMode as RunMode
     from .status import ChildCounts as ChildCounts, Status as Status, TreeNode as TreeNode
@@ -68,15 +73,18 @@ else:
                 "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
                 "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap "
                 "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "
+                "PolicyChange PolicyChanged "
                 "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "
             ),
             ".orchestrator": "Orchestrator",
+            ".order": "check_childspecs",
             ".reading": "Stats",
+            ".registry": "Partitions Supervisor",
             ".spec": "AgentEntry ChildEntry SupervisorEntry",
             ".states": "AgentState RunMode",
             ".status": "ChildCounts Status TreeNode",
             "orchestree.strategies.errors": (
-                "AlreadyPresent AlreadyStarted MetricError NotFound NotRunning OrchestreeError "
+                "AlreadyPresent AlreadyStarted MaxChildren MetricError NotFound NotRunning OrchestreeError "
                 "Restarting Running SpecError StartError"
             ),
         },

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .inputs import RestartChild, StartChild, StopChild
+from .registry import Supervisor
 from .states import AgentState
+from .steering import child_path
 from .waiting import HANDLERS_END_S, check_timeout
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from orchestree.agents.base import BaseAgent
+
     from .inputs import Input
     from .orchestrator import Orchestrator
+    from .spec import ChildEntry, Policy
 
 
 class AsyncOrchestrator:
@@ -66,6 +71,22 @@ class AsyncOrchestrator:
     async def restart_agent(self, path: str, timeout: float | None = None) -> None:
         """Await `Orchestrator.restart_agent`."""
         await self._operate("restart_agent()", RestartChild(path), path, timeout)
+
+    async def start_child(
+        self, parent: str, agent: type[BaseAgent] | ChildEntry, name: str | None = None, **fields: Any
+    ) -> str | None:
+        """Await `Orchestrator.start_child`, under the supervisor at `parent`."""
+        entry = Supervisor(self._orchestrator, parent).child_entry(agent, name, fields)
+        done, started = self._orchestrator.starting(parent, entry)
+        if not self._orchestrator.driver.is_inside:
+            await asyncio.wrap_future(done)
+        return child_path(parent, entry, started)
+
+    async def reconfigure(self, path: str, **changes: Unpack[Policy]) -> None:
+        """Await `Orchestrator.reconfigure`."""
+        done = self._orchestrator.reconfiguring(path, changes)
+        if done is not None and not self._orchestrator.driver.is_inside:
+            await asyncio.wrap_future(done)
 
     async def wait_until(self, path: str, state: AgentState | str, timeout: float) -> None:
         """Await `Orchestrator.wait_until`."""

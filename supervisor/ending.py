@@ -59,7 +59,8 @@ def wedged(world: World, node: AgentNode) -> None:
     elif node.group is not None:
         node.group.stopping.discard(node)
         world.due_groups.append(node.group)
-    if node.entry.replace_wedged and (node.after_wedge is AgentState.BACKOFF or _returns(node)):
+    comes_back = node.after_wedge in (AgentState.BACKOFF, AgentState.REGISTERED) or _returns(node)
+    if node.entry.replace_wedged and comes_back:
         abandon(world, node)
         _rejoin(world, node)
 

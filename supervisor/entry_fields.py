@@ -5,15 +5,46 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 from orchestree.agents.base import BaseAgent
 from orchestree.strategies import checks
+from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import SpecError, did_you_mean
-from orchestree.strategies.restart import Restart
+from orchestree.strategies.restart import AutoShutdown, AutoShutdownName, Restart, RestartName, Strategy, StrategyName
 
+
+class Inherit(Enum):
+    """Type of `INHERIT`."""
+
+    INHERIT = "INHERIT"
+
+
+INHERIT: Final = Inherit.INHERIT
+"""Default of ``backoff``: take the orchestrator's. (None is a policy of its own: at once, always.)"""
+
+BackoffChoice = Backoff | None | Inherit
 ShutdownTime = float | Literal["brutal_kill", "infinity"]
+
+
+class Policy(TypedDict, total=False):
+    """What `Orchestrator.reconfigure` can change; those of `AgentEntry` and `SupervisorEntry` together."""
+
+    restart: Restart | RestartName
+    strategy: Strategy | StrategyName | None
+    backoff: BackoffChoice
+    shutdown: ShutdownTime
+    start_timeout: float | None
+    significant: bool
+    replace_wedged: bool
+    max_restarts: int
+    max_seconds: float
+    auto_shutdown: AutoShutdown | AutoShutdownName
+    max_children: int | None
+
+
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -84,3 +115,27 @@ def significant(value: object, restart: Restart) -> bool:
     if checks.flag("significant", value) and restart is Restart.PERMANENT:
         raise SpecError("significant=True: a permanent child always comes back; use transient or temporary")
     return bool(value)
+
+
+def backoff(value: object) -> BackoffChoice:
+    """Return the policy."""
+    if value is None or isinstance(value, (Backoff, Inherit)):
+        return value
+    raise SpecError(f"backoff={value!r}: must be a Backoff or None")
+
+
+def max_children(value: object, dynamic: bool) -> int | None:
+    """Return how many children a dynamic supervisor may have."""
+    if value is None:
+        return None
+    if not dynamic:
+        raise SpecError(f"max_children={value!r}: only a supervisor with dynamic=True has it")
+    return checks.count("max_children", value)
+
+
+def check_dynamic(values: Mapping[str, object]) -> None:
+    """Raise `SpecError` if a dynamic supervisor is to have what only siblings that know each other can have."""
+    for name, only in (("strategy", Strategy.ONE_FOR_ONE), ("auto_shutdown", AutoShutdown.NEVER), ("children", ())):
+        if values[name] != only:
+            shown = only.value if isinstance(only, (Strategy, AutoShutdown)) else "empty: they come with start_child()"
+            raise SpecError(f"{name}={values[name]!r}: of a supervisor with dynamic=True it must be {shown}")

@@ -32,6 +32,7 @@ from .events import (
     OrchestratorStarted,
     OrchestratorStopped,
     OrchestratorStopping,
+    PolicyChanged,
     RestartCause,
     ServiceFailed,
     StopCause,
@@ -138,6 +139,10 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
         case AllAgentsTerminated():
             waiting = f"; still waiting: {_list(data.left_waiting)}" if data.left_waiting else ""
             return "DONE", f"no agent runs or comes back{waiting}"
+        case PolicyChanged():
+            changes = ", ".join(f"{change.field} {change.old} -> {change.new}" for change in data.changes)
+            when = "" if data.delay is None else f"; restarts {_in(data.delay)}"
+            return "POLICY", f"{changes}{when}"
         case HandlerFailed():
             return "FAILED", f"event handler {data.handler}: {data.error}"
         case ServiceFailed():
@@ -153,8 +158,12 @@ def _started(data: OrchestratorStarted) -> str:
     return f"{data.name}: {_count(data.agents, 'agent')}{supervisors}; {_RUN_MODES[data.run_mode]}"
 
 
+def _in(delay: float) -> str:
+    return f"in {duration(delay)}" if delay else "at once"
+
+
 def _restart(data: SupervisorRestarting | AgentRestarting) -> str:
-    when = f"in {duration(data.delay)}" if data.delay else "at once"
+    when = _in(data.delay)
     error = _shutdown_error(data.shutdown_error if isinstance(data, AgentRestarting) else None)
     match data.cause:
         case RestartCause.FAILURE:

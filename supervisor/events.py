@@ -225,13 +225,35 @@ class EventGap:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """One field of a child specification, before and after; values as text."""
+
+    field: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """`reconfigure` changed the policy of a child that is not touched otherwise.
+
+    Attributes:
+        changes: in the order of the specification's fields.
+        delay: seconds from this event to the start of a child whose restart delay was running and is a new one now.
+    """
+
+    changes: tuple[PolicyChange, ...]
+    delay: float | None = None
+
+
 # fmt: off
 EventData = (
     OrchestratorStarted | OrchestratorStopping | OrchestratorStopped | SupervisorStarted
     | SupervisorReady | SupervisorRestarting | SupervisorTerminated | AgentRegistered | AgentWaiting
     | AgentQueued | AgentStarting | AgentReady | AgentCrashed | AgentRestarting | AgentStopping
     | AgentTerminated | AgentParked | AgentWedged | AgentUnregistered | AgentMessage
-    | AllAgentsTerminated | Command | HandlerFailed | ServiceFailed | EventGap
+    | AllAgentsTerminated | PolicyChanged | Command | HandlerFailed | ServiceFailed | EventGap
 )
 # fmt: on
 

@@ -9,10 +9,11 @@ from orchestree.strategies.restart import Restart
 
 from . import slots
 from .events import StopCause
+from .pending import Group
 from .starting import consider
 from .states import WAITS_TO_START, AgentState
 from .stopping import advance, mark, settle_down
-from .tree import Group, Node
+from .tree import Node
 from .world import World
 
 
@@ -24,7 +25,7 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
     """
     parent = node.parent
     assert parent is not None
-    group = Group(world.now + delay, [node])
+    group = Group([node], {node: world.now + delay})
     _join(group, node)
     for sibling in parent.scope(node):
         if sibling is not node:
@@ -38,7 +39,7 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
 def restart_alone(world: World, node: Node, due_at: float) -> None:
     """Start `node`, of which nothing runs, at `due_at`, without any sibling."""
     world.leave_group(node)
-    group = Group(due_at, [])
+    group = Group([], {node: due_at})
     _join(group, node)
     world.set_state(node, AgentState.BACKOFF)
     world.due_groups.append(group)
@@ -65,7 +66,12 @@ def start_when_due(world: World, group: Group) -> None:
 
 def start_now(world: World, group: Group) -> None:
     """End the delay of `group`."""
-    group.due_at = world.now
+    group.delays = dict.fromkeys(group.delays, world.now)
+    reschedule(world, group)
+
+
+def reschedule(world: World, group: Group) -> None:
+    """Look at `group`, whose delays have changed, again."""
     world.touched |= group.members
     world.deadlines.cancel(group.deadline)
     world.due_groups.append(group)
@@ -96,7 +102,8 @@ def _sweep(world: World, group: Group, node: Node) -> None:
 
 
 def _merge(world: World, group: Group, other: Group) -> None:
-    group.due_at = max(group.due_at, other.due_at)
+    for node, due_at in other.delays.items():
+        group.delays[node] = max(due_at, group.delays.get(node, due_at))
     group.offenders += other.offenders
     group.stopping |= other.stopping
     for node in list(other.members):
@@ -126,6 +133,7 @@ def _participants(group: Group) -> list[Node]:
     for offender in group.offenders:
         assert offender.parent is not None
         for node in offender.parent.scope(offender):
-            if node.state is AgentState.COMPLETED and not node.held:
+            is_temporary = node.entry.restart is Restart.TEMPORARY  # type: ignore[attr-defined]
+            if node.state is AgentState.COMPLETED and not node.held and not is_temporary:
                 found[node] = None
     return sorted(found, key=lambda node: node.position)

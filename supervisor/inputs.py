@@ -5,6 +5,7 @@ What executors report (`RunReady`, `RunEnded`, `RunMessage`) goes in as it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
@@ -55,10 +56,14 @@ class RestartChild:
 
 @dataclass(frozen=True, slots=True)
 class RegisterChild:
-    """Add a child to the supervisor at `parent` and start it (OTP: start_child)."""
+    """Add a child to the supervisor at `parent` and start it.
+
+    With `must_start` an agent whose first start fails leaves the tree again, uncounted (OTP: start_child).
+    """
 
     parent: str
     entry: ChildEntry
+    must_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,15 @@ class UnregisterChild:
     path: str
 
 
-Operation = StartChild | StopChild | RestartChild | RegisterChild | UnregisterChild
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """Change policy fields of a child that goes on as it is."""
+
+    path: str
+    fields: Mapping[str, object]
+
+
+Operation = StartChild | StopChild | RestartChild | RegisterChild | UnregisterChild | Reconfigure
 Input = StartTree | StopTree | Tick | Operation | RunReady | RunEnded | RunMessage
 
 

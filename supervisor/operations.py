@@ -14,6 +14,7 @@ from orchestree.strategies.backoff import Streak
 from orchestree.strategies.errors import (
     AlreadyPresent,
     AlreadyStarted,
+    MaxChildren,
     NotRunning,
     Restarting,
     Running,
@@ -22,8 +23,9 @@ from orchestree.strategies.errors import (
 
 from . import groups
 from .events import AgentRegistered, AgentTerminated, AgentUnregistered, Command, EventData, StopCause
-from .inputs import Operation, RegisterChild, RestartChild, StartChild, StopChild, UnregisterChild
-from .order import check_dependencies, check_significant, check_tree
+from .inputs import Operation, Reconfigure, RegisterChild, RestartChild, StartChild, StopChild, UnregisterChild
+from .order import check_dependencies, check_dynamic_child, check_significant, check_tree
+from .reconfiguring import reconfigure
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .starting import consider, return_when_ended
 from .states import PENDING_STATES, RUNNING_STATES, WAITS_TO_START, AgentState
@@ -45,10 +47,12 @@ def operate(world: World, operation: Operation) -> None:
             _stop(world, _child(world, path))
         case RestartChild(path):
             _restart(world, _child(world, path))
-        case RegisterChild(parent, entry):
-            _register(world, parent, entry)
+        case RegisterChild(parent, entry, must_start):
+            _register(world, parent, entry, must_start=must_start)
         case UnregisterChild(path):
             _unregister(world, _child(world, path))
+        case Reconfigure(path, fields):
+            reconfigure(world, world.get(path), fields)
         case _:
             assert_never(operation)
 
@@ -121,7 +125,7 @@ def _restart(world: World, node: AnyNode) -> None:
         consider(world, node)
 
 
-def _register(world: World, parent_path: str, entry: ChildEntry) -> None:
+def _register(world: World, parent_path: str, entry: ChildEntry, *, must_start: bool) -> None:
     parent = world.get(parent_path)
     if not isinstance(parent, SupervisorNode):
         raise SpecError(f"{parent_path!r} is an agent; only supervisors have children")
@@ -130,17 +134,32 @@ def _register(world: World, parent_path: str, entry: ChildEntry) -> None:
         if present.state in RUNNING_STATES or present.state is AgentState.WEDGED:
             raise AlreadyStarted(f"name={entry.name!r}: {present.path!r} is {present.state}")
         raise AlreadyPresent(f"name={entry.name!r}: {present.path!r} is {present.state}")
+    if parent.entry.dynamic:
+        _check_dynamic(parent, entry, must_start=must_start)
     siblings: ChainMap[str, object] = ChainMap({}, parent.children, parent.departed)  # type: ignore[arg-type]
     check_dependencies(entry, siblings, parent_path)
     check_significant(entry, parent.entry.auto_shutdown, parent_path)
     if isinstance(entry, SupervisorEntry):
         check_tree(entry, f"{parent_path}/{entry.name}" if parent_path else entry.name)
     node = world.add(parent, entry)
+    node.must_start = must_start
     for added in walk(node):
         if isinstance(added, AgentNode):
             world.emit(added, registered(added.entry))
     if parent.is_up:
         consider(world, node)
+
+
+def _check_dynamic(parent: SupervisorNode, entry: ChildEntry, *, must_start: bool) -> None:
+    """Refuse what cannot be a child of a dynamic supervisor, or is one too many."""
+    check_dynamic_child(entry, parent.path)
+    if not must_start:
+        raise SpecError(f"{entry.name!r}: children of {parent.path!r}, which is dynamic, come with start_child()")
+    most = parent.entry.max_children
+    if most is not None and len(parent.children) >= most:
+        parked = sum(child.state is AgentState.PARKED for child in parent.sequence)
+        note = f" ({parked} parked)" if parked else ""
+        raise MaxChildren(f"{entry.name!r}: {parent.path!r} is full: max_children={most}{note}")
 
 
 def _unregister(world: World, node: AnyNode) -> None:

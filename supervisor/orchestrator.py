@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import threading
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, Unpack
 
+from orchestree.agents.base import BaseAgent
 from orchestree.agents.ends import CrashReport, ExitReason
-from orchestree.agents.executor import RunId
-from orchestree.agents.executors import executor_class
 from orchestree.agents.loading import refuse_if_copy
 from orchestree.strategies.errors import NotRunning, SpecError, StartError
 
@@ -23,16 +25,18 @@ from . import hooks
 from .aio import AsyncOrchestrator
 from .config import OrchestratorConfig
 from .core import Core
-from .driver import Driver, launch_of
+from .draft import Draft, join_path
+from .driver import Driver
 from .event_manager import EventManager
 from .events import Event, HandlerFailed, ServiceFailed
-from .inputs import RegisterChild, StartTree, StopTree, UnregisterChild
+from .inputs import Reconfigure, RegisterChild, StartTree, StopTree, UnregisterChild
 from .joining import simple_join
 from .lifecycle_log import LifecycleLog
 from .order import StartStep, check_tree, start_steps
+from .reachable import Killable, check_reachable
 from .reading import Readable, TreeReader
-from .registry import Draft, Registry, join_path
-from .spec import ChildEntry, SupervisorEntry, check_children
+from .registry import Registry
+from .spec import ChildEntry, Policy, SupervisorEntry, check_children
 from .steering import Steerable
 from .waiting import HANDLERS_END_S, check_timeout, is_started
 from .world import Settings, World
@@ -65,8 +69,9 @@ class Orchestrator(Registry, Readable, Steerable):
         self.config = self.Config() if config is None else config
         self.events = EventManager(self._handler_failed)
         self.aio = AsyncOrchestrator(self)
-        self._draft = Draft()
-        self._draft.start_over(children)
+        self._draft = Draft(self.config.root_entry(children))
+        self._names: Counter[str] = Counter()
+        """How many names of each kind were made up."""
         self._lock = threading.RLock()
         """Nobody changes the draft, or starts the tree, while it is being read for the start."""
         self._driver: Driver | None = None
@@ -133,6 +138,24 @@ class Orchestrator(Registry, Readable, Steerable):
                 self._draft.remove(path)
                 return
         self._act("unregister_agent()", UnregisterChild(path))
+
+    def reconfigure(self, path: str, **changes: Unpack[Policy]) -> None:
+        """Change the policy of a child or supervisor, which goes on as it is; in force from the next decision on.
+
+        A restart delay that runs is computed anew from when it began, and so is the time for a start or a stop.
+        The root's own policy (path ``""``) is ``strategy max_restarts max_seconds auto_shutdown``.
+
+        Args:
+            path: of the child.
+            changes: fields of `AgentEntry` or `SupervisorEntry`, see `Policy`.
+
+        Raises:
+            SpecError: the field is no policy, the value breaks a rule, or it does not go with what the supervisor
+                or a child has; nothing has changed. NotFound: there is no such child.
+        """
+        done = self.reconfiguring(path, changes)
+        if done is not None and not self.driver.is_inside:
+            done.result()
 
     def check(self) -> list[StartStep]:
         """Check the whole tree without starting it; return its start order, depth first.
@@ -236,6 +259,25 @@ class Orchestrator(Registry, Readable, Steerable):
         return await self.aio.run()
 
     # For the files beside this one
+
+    def reconfiguring(self, path: str, changes: Mapping[str, object]) -> Future[None] | None:
+        """Hand in other policy; None if the tree has not been started: then it is changed already."""
+        refuse_if_copy("reconfigure()", defines=True)
+        with self._lock:
+            if self._driver is None:
+                self._draft.reconfigure(path, changes)
+                return None
+        return self._noted("reconfigure()", self.driver.submit(Reconfigure(path, changes)))
+
+    def made_up_name(self, parent: str, agent: type[BaseAgent]) -> str:
+        """Return a name for a new child of this class that nobody has."""
+        kind = re.sub(r"[^A-Za-z0-9._-]", "_", str(getattr(agent, "__name__", agent)).lower())[:40]
+        with self._lock:
+            while True:
+                self._names[kind] += 1
+                name = f"{kind}-{self._names[kind]}"
+                if self._world is None or join_path(parent, name) not in self._world.nodes:
+                    return name
 
     def ask_to_stop(self, timeout: float | None) -> bool:
         """Have the tree stopped; return whether the caller must not wait for that.
@@ -341,7 +383,7 @@ class Orchestrator(Registry, Readable, Steerable):
         return TreeReader(Core(self._root_entry(self._draft.children()), Settings()).world)
 
     def _root_entry(self, children: Iterable[ChildEntry]) -> SupervisorEntry:
-        return self.config.root_entry(children)
+        return replace(self._draft.root, children=children)  # type: ignore[arg-type]  # which the specification checks
 
     def _settings(self) -> Settings:
         config = self.config
@@ -352,24 +394,7 @@ class Orchestrator(Registry, Readable, Steerable):
             backoff=config.default_backoff(),
             max_workers=config.max_workers,
             strict_start=config.strict_start,
-            killable=_Killable(),
+            killable=Killable(),
             draw=random.Random().random,
             choose_next=choose_next if self._overrides("choose_next") else None,
         )
-
-
-class _Killable:
-    """The executors whose runs can be killed, without loading those that nobody uses."""
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and executor_class(name).can_kill
-
-
-def check_reachable(entry: ChildEntry, parent: str) -> None:
-    """Raise `SpecError` if an agent's class, config or params cannot reach the place where it runs."""
-    path = join_path(parent, entry.name)
-    if isinstance(entry, SupervisorEntry):
-        for child in entry.children:
-            check_reachable(child, path)
-    else:
-        executor_class(entry.executor).check(launch_of(entry, RunId(path, 0)))

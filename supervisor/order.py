@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestree.strategies.errors import SpecError, did_you_mean
-from orchestree.strategies.restart import AutoShutdown
+from orchestree.strategies.restart import AutoShutdown, AutoShutdownName, parse_enum
 
-from .spec import ChildEntry, SupervisorEntry
+from .spec import AgentEntry, ChildEntry, SupervisorEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,32 @@ def check_significant(entry: ChildEntry, auto_shutdown: AutoShutdown, where: str
     """Raise `SpecError` if `entry` is significant where nothing can come of it. Source: OTP, validSignificant/3."""
     if entry.significant and auto_shutdown is AutoShutdown.NEVER:
         raise SpecError(f"{entry.name!r}: significant=True: its supervisor{_inside(where)} has auto_shutdown=never")
+
+
+def check_dynamic_child(entry: ChildEntry, where: str) -> None:
+    """Raise `SpecError` if `entry` wants to know of siblings in a dynamic supervisor."""
+    for name in ("depends_on", "strategy") if isinstance(entry, AgentEntry) else ("depends_on",):
+        if wanted := getattr(entry, name):
+            raise SpecError(f"{entry.name!r}: {name}={wanted!r}: its supervisor{_inside(where)} is dynamic")
+
+
+def check_childspecs(children: object, auto_shutdown: AutoShutdown | AutoShutdownName | None = None) -> None:
+    """Check children as a supervisor would at its start, without one (OTP: check_childspecs).
+
+    Args:
+        children: the entries, as `SupervisorEntry` takes them.
+        auto_shutdown: of their supervisor; None leaves out what depends on it.
+
+    Raises:
+        SpecError: the first rule that is broken.
+    """
+    root = SupervisorEntry("", children=children)  # type: ignore[arg-type]
+    chosen = None if auto_shutdown is None else parse_enum(AutoShutdown, auto_shutdown, "auto_shutdown")
+    for entry in start_order(root.children):
+        if chosen is not None:
+            check_significant(entry, chosen, "")
+        if isinstance(entry, SupervisorEntry):
+            check_tree(entry, entry.name)
 
 
 def check_tree(root: SupervisorEntry, where: str = "") -> None:

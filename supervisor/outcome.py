@@ -18,6 +18,7 @@ from .events import (
     RestartCause,
     SupervisorRestarting,
 )
+from .pending import Delay
 from .states import PENDING_STATES, RUNNING_STATES, AgentState
 from .stopping import terminate_children
 from .streaks import current_streak
@@ -36,6 +37,11 @@ def agent_ended(
         report = report or CrashReport(cause=reason.cause, message=reason.cause)
         node.last_crash = report
         world.emit(node, AgentCrashed(reason, report, classified))
+        if node.must_start:
+            # Whoever asked for it is told; nothing is counted, and nobody else is touched.
+            slots.release(world, node)
+            world.retire(node, AgentState.FAILED, reason)
+            return
         if world.first_start and node.first_run and node.ready_since is None:
             world.start_failure = world.start_failure or node.path
     decision = _decide(world, node, reason, report if is_crash else None)
@@ -87,7 +93,8 @@ def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport
     node.streak = current_streak(node, world.now)
     if comes_back(reason, node.entry.restart):
         node.streak = node.streak.failed(world.now)
-    return decide(
+    draw = world.settings.draw()
+    decision = decide(
         reason,
         report,
         restart=node.entry.restart,
@@ -95,8 +102,12 @@ def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport
         streak=node.streak,
         window=node.parent.window,
         now=world.now,
-        draw=world.settings.draw(),
+        draw=draw,
     )
+    if isinstance(decision, Again):
+        node.streak = node.streak.waits(decision.delay)
+        node.delay = Delay(world.now, decision.delay, report, draw)
+    return decision
 
 
 def _carry_out(world: World, node: AnyNode, decision: Decision, final: AgentState, reason: ExitReason) -> None:
@@ -104,7 +115,6 @@ def _carry_out(world: World, node: AnyNode, decision: Decision, final: AgentStat
     assert node.parent is not None
     match decision:
         case Again(delay):
-            node.streak = node.streak.waits(delay)
             say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures)
             groups.restart_with_siblings(world, node, delay)
         case Park(why):

@@ -15,6 +15,7 @@ from orchestree.strategies.errors import NotFound, SpecError, did_you_mean
 
 from .event_manager import EventManager
 from .events import Event, EventType
+from .spec import ChildEntry
 from .states import RUNNING_STATES, AgentState
 from .status import ChildCounts, Snapshot, Status, TreeNode
 from .tree import Node, SupervisorNode
@@ -69,6 +70,13 @@ class TreeReader:
             self._processes.pop(path, None)
             return status
         return self._with_usage(status)
+
+    def entry(self, path: str) -> ChildEntry:
+        """Return the specification of an agent or supervisor."""
+        node = self._world.nodes.get(path)
+        if node is None:
+            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, list(self._snapshots))}")
+        return node.entry
 
     def children(self, path: str) -> list[Status]:
         """Return the children of a supervisor, in start order."""
@@ -133,6 +141,13 @@ class Readable(ABC):
     def status(self, path: str) -> Status:
         """Return the status of the agent or supervisor at `path`. Raises `NotFound`."""
         return self._read().status(path)
+
+    def get_childspec(self, path: str) -> ChildEntry:
+        """Return the specification of what stands at `path`, as `reconfigure` left it. Raises `NotFound`.
+
+        That of a supervisor has the children that it was registered with.
+        """
+        return self._read().entry(path)
 
     def which_children(self, path: str = "") -> list[Status]:
         """Return the children of a supervisor, in start order. Raises `NotFound`, `SpecError`."""

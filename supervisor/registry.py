@@ -1,15 +1,18 @@
-"""Where children are registered: an orchestrator, or a supervisor in it; and the tree as it stands before the start."""
+"""Where children are registered: an orchestrator, or a supervisor in it."""
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from orchestree.agents.base import BaseAgent
 from orchestree.agents.config import AgentConfig
-from orchestree.strategies.errors import AlreadyPresent, NotFound, SpecError, did_you_mean
+from orchestree.strategies import checks
+from orchestree.strategies.errors import Restarting, Running, SpecError
 from orchestree.strategies.restart import (
     AutoShutdown,
     AutoShutdownName,
@@ -19,6 +22,9 @@ from orchestree.strategies.restart import (
     StrategyName,
 )
 
+from .draft import join_path
+from .partitions import partition_of
+from .reachable import check_reachable
 from .spec import (
     DEFAULT_MAX_RESTARTS,
     DEFAULT_MAX_SECONDS,
@@ -30,7 +36,6 @@ from .spec import (
     ShutdownTime,
     SupervisorEntry,
     agent_entry,
-    check_children,
 )
 
 if TYPE_CHECKING:
@@ -78,22 +83,20 @@ class Registry(ABC):
             SpecError: naming field, value and rule (`AlreadyStarted` or `AlreadyPresent` for a name that is
                 taken); nothing was registered. Dependencies are checked by `start`, or at once on a running tree.
         """
-        entry = agent_entry(
-            agent,
-            name,
-            config_fields,
-            config=config,
-            params=params,
-            executor=executor,
-            restart=restart,
-            strategy=strategy,
-            backoff=backoff,
-            shutdown=shutdown,
-            start_timeout=start_timeout,
-            depends_on=depends_on,
-            significant=significant,
-            replace_wedged=replace_wedged,
-        )
+        own = {
+            "config": config,
+            "params": params,
+            "executor": executor,
+            "restart": restart,
+            "strategy": strategy,
+            "backoff": backoff,
+            "shutdown": shutdown,
+            "start_timeout": start_timeout,
+            "depends_on": depends_on,
+            "significant": significant,
+            "replace_wedged": replace_wedged,
+        }
+        entry = agent_entry(agent, name, own | config_fields)
         self._orchestrator().register(self.path, entry)
         return entry
 
@@ -111,6 +114,8 @@ class Registry(ABC):
         depends_on: Iterable[str] = (),
         significant: bool = False,
         children: Iterable[ChildEntry] = (),
+        dynamic: bool = False,
+        max_children: int | None = None,
     ) -> Supervisor:
         """Register a supervisor; further children can be registered with what this returns.
 
@@ -131,10 +136,87 @@ class Registry(ABC):
             depends_on=depends_on,
             significant=significant,
             children=children,
+            dynamic=dynamic,
+            max_children=max_children,
         )
         orchestrator = self._orchestrator()
         orchestrator.register(self.path, entry)
         return Supervisor(orchestrator, join_path(self.path, name))
+
+    def start_child(self, agent: type[BaseAgent] | ChildEntry, name: str | None = None, **fields: Any) -> str | None:
+        """Start one more child of the running tree, and wait for its start (OTP: start_child).
+
+        It is all or nothing: of an agent whose first start fails nothing is kept, and no restart is counted. One
+        that has to wait (for a sibling, for a worker slot) is there for good, as with `register_agent`.
+
+        Args:
+            agent: a class, or a whole specification.
+            name: of an agent given as a class; None makes one up (``worker-1``).
+            fields: all other keywords of `register_agent`.
+
+        Returns:
+            The path of the child; None if its ``setup()`` said IGNORE. In a hook of an agent of this tree, which
+            does not wait, always the path.
+
+        Raises:
+            StartError: its first start failed. MaxChildren: the supervisor is full. SpecError: as `register_agent`.
+            NotRunning: the tree does not run.
+        """
+        return self._orchestrator().start_under(self.path, self.child_entry(agent, name, fields))
+
+    def child_entry(
+        self, agent: type[BaseAgent] | ChildEntry, name: str | None, fields: Mapping[str, object]
+    ) -> ChildEntry:
+        """Return the checked specification that `start_child` is asked for."""
+        if not isinstance(agent, (AgentEntry, SupervisorEntry)):
+            chosen = self._orchestrator().made_up_name(self.path, agent) if name is None else name
+            entry: ChildEntry = agent_entry(agent, chosen, fields)
+        elif name is not None or fields:
+            raise SpecError(f"start_child(): {agent.name!r} is a whole specification; it takes no name and no fields")
+        else:
+            entry = agent
+        check_reachable(entry, self.path)
+        return entry
+
+    def add_partitions(
+        self,
+        name: str,
+        agent: type[BaseAgent],
+        *,
+        partitions: int | None = None,
+        with_params: Callable[[Mapping[str, object], int], Mapping[str, object]] | None = None,
+        strategy: Strategy | StrategyName = Strategy.ONE_FOR_ONE,
+        max_restarts: int = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
+        params: Mapping[str, object] | None = None,
+        **fields: Any,
+    ) -> Partitions:
+        """Register a supervisor of equal agents, named ``0``, ``1`` ..., that share work by key (Elixir's idea).
+
+        Args:
+            name: of the supervisor.
+            agent: class of all of them.
+            partitions: how many (1 or more); None for one per CPU.
+            with_params: makes the params of each agent from `params` and its number.
+            strategy: of the supervisor.
+            max_restarts: of the supervisor.
+            max_seconds: of the supervisor.
+            params: of each agent.
+            fields: all other keywords of `register_agent`, for each agent.
+
+        Raises:
+            SpecError: as `register_agent`.
+        """
+        count = checks.count("partitions", (os.cpu_count() or 1) if partitions is None else partitions, least=1)
+        given = dict(params or {})
+        children = [
+            agent_entry(agent, str(index), {**fields, "params": with_params(given, index) if with_params else given})
+            for index in range(count)
+        ]
+        supervisor = self.add_supervisor(
+            name, strategy=strategy, max_restarts=max_restarts, max_seconds=max_seconds, children=children
+        )
+        return Partitions(self._orchestrator(), supervisor.path, count)
 
 
 class Supervisor(Registry):
@@ -158,71 +240,45 @@ class Supervisor(Registry):
         return f"Supervisor({self._path!r})"
 
 
-class Draft:
-    """The static tree before the start: what has been registered so far, by path of the supervisor."""
+class Partitions(Supervisor):
+    """A supervisor of equal agents, each of which has its share of all keys. Any thread."""
 
-    def __init__(self) -> None:
-        """Begin with nothing under the root."""
-        self._children: dict[str, dict[str, ChildEntry]] = {"": {}}
+    def __init__(self, orchestrator: Orchestrator, path: str, count: int) -> None:
+        """Refer to the supervisor at `path`, whose children ``0`` to ``count - 1`` are all in use."""
+        super().__init__(orchestrator, path)
+        self._most = self._count = count
+        self._resizing = threading.Lock()
 
-    def children(self) -> tuple[ChildEntry, ...]:
-        """Return the entries below the root, in registration order, each supervisor with its children."""
-        return self._collect("")
+    @property
+    def partitions(self) -> int:
+        """How many are in use."""
+        return self._count
 
-    def start_over(self, children: Iterable[ChildEntry]) -> None:
-        """Start over with these entries below the root."""
-        self._children = {"": {}}
-        for entry in check_children(children):
-            self.add("", entry)
-
-    def add(self, parent: str, entry: ChildEntry) -> None:
-        """Add a child.
+    def path_for(self, key: int | str | bytes) -> str:
+        """Return the path of the agent that `key` belongs to: the same in every process, for the same count.
 
         Raises:
-            SpecError: `parent` is no supervisor, or its name is taken.
+            SpecError: `key` is neither int, str nor bytes. NotFound: no partition is in use.
         """
-        siblings = self._children.get(parent)
-        if siblings is None:
-            raise SpecError(f"{parent!r}: no such supervisor{did_you_mean(parent, self._children)}")
-        path = join_path(parent, entry.name)
-        if entry.name in siblings:
-            raise AlreadyPresent(f"name={entry.name!r}: {path!r} is registered already")
-        siblings[entry.name] = entry
-        if isinstance(entry, SupervisorEntry):
-            self._children[path] = {}
-            for child in entry.children:
-                self.add(path, child)
+        return join_path(self.path, str(partition_of(key, self._count)))
 
-    def remove(self, path: str) -> None:
-        """Remove a child and all below it.
+    def resize(self, partitions: int) -> int:
+        """Change how many are in use, and return how many were; the children stay registered.
+
+        Fewer: keys go to the remaining ones at once, then the others are stopped. More: they are started first.
 
         Raises:
-            NotFound: there is none.
-            SpecError: a sibling depends on it.
+            SpecError: not a whole number from 0 to what was registered. NotRunning: the tree does not run.
         """
-        parent, _, name = path.rpartition("/")
-        siblings = self._children.get(parent, {})
-        if name not in siblings:
-            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, self._paths())}")
-        dependents = [repr(entry.name) for entry in siblings.values() if name in entry.depends_on]
-        if dependents:
-            raise SpecError(f"{path!r}: {', '.join(dependents)} depend on it")
-        del siblings[name]
-        for supervisor in [key for key in self._children if key == path or key.startswith(f"{path}/")]:
-            del self._children[supervisor]
-
-    def _paths(self) -> list[str]:
-        return [join_path(parent, name) for parent, siblings in self._children.items() for name in siblings]
-
-    def _collect(self, parent: str) -> tuple[ChildEntry, ...]:
-        return tuple(
-            replace(entry, children=self._collect(join_path(parent, entry.name)))
-            if isinstance(entry, SupervisorEntry)
-            else entry
-            for entry in self._children[parent].values()
-        )
-
-
-def join_path(parent: str, name: str) -> str:
-    """Return the path of a child."""
-    return f"{parent}/{name}" if parent else name
+        if checks.count("partitions", partitions) > self._most:
+            raise SpecError(f"partitions={partitions!r}: must be from 0 to {self._most}")
+        with self._resizing:
+            before = self._count
+            self._count = min(before, partitions)
+            for index in reversed(range(partitions, before)):
+                self._owner.stop_agent(join_path(self.path, str(index)))
+            for index in range(before, partitions):
+                with suppress(Running, Restarting):  # somebody has started it by hand
+                    self._owner.start_agent(join_path(self.path, str(index)))
+            self._count = partitions
+            return before

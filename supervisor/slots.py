@@ -8,8 +8,9 @@ from __future__ import annotations
 import heapq
 
 from .events import AgentQueued
+from .pending import Pool, Ticket
 from .states import AgentState
-from .tree import AgentNode, Node, Pool, Ticket
+from .tree import AgentNode, Node
 from .world import World
 
 
@@ -99,6 +100,7 @@ def announce(world: World) -> None:
     left, world.unannounced = world.unannounced, []
     for node in left:
         if node.state is AgentState.QUEUED:
+            node.must_start = False
             world.emit(node, AgentQueued(world.settings.max_workers or 0))
 
 

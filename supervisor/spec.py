@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from enum import Enum
 from typing import Any, Final, Literal
 
 from orchestree.agents.base import BaseAgent
 from orchestree.agents.config import AgentConfig, build_config
 from orchestree.strategies import checks
-from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import AlreadyPresent, SpecError
 from orchestree.strategies.restart import (
     AutoShutdown,
@@ -26,19 +24,14 @@ from orchestree.strategies.restart import (
 )
 
 from . import entry_fields
-from .entry_fields import ShutdownTime as ShutdownTime, check_name as check_name
+from .entry_fields import (
+    INHERIT as INHERIT,
+    BackoffChoice as BackoffChoice,
+    Policy as Policy,
+    ShutdownTime as ShutdownTime,
+    check_name as check_name,
+)
 
-
-class Inherit(Enum):
-    """Type of `INHERIT`."""
-
-    INHERIT = "INHERIT"
-
-
-INHERIT: Final = Inherit.INHERIT
-"""Default of ``backoff``: take the orchestrator's. (None is a policy of its own: at once, always.)"""
-
-BackoffChoice = Backoff | None | Inherit
 ExecutorName = Literal["thread", "process", "async"]
 DEFAULT_MAX_RESTARTS: Final = 10
 DEFAULT_MAX_SECONDS: Final = 10.0
@@ -110,7 +103,7 @@ class AgentEntry:
                 "executor": entry_fields.executor(agent, executor),
                 "restart": parsed_restart,
                 "strategy": None if strategy is None else parse_enum(Strategy, strategy, "strategy"),
-                "backoff": _backoff(backoff),
+                "backoff": entry_fields.backoff(backoff),
                 "shutdown": entry_fields.shutdown(shutdown),
                 "start_timeout": None
                 if start_timeout is None
@@ -140,6 +133,9 @@ class SupervisorEntry:
         depends_on: names of siblings.
         significant: for its parent's `auto_shutdown`.
         children: its static children, in registration order.
+        dynamic: its children come with `start_child`, know nothing of each other, leave the tree when they end for
+            good, and are stopped all at the same time; it starts empty (Elixir: DynamicSupervisor).
+        max_children: how many children a dynamic one may have in the tree (0 or more; None for no limit).
 
     Raises:
         SpecError: naming the field, its value and the rule.
@@ -156,6 +152,8 @@ class SupervisorEntry:
     depends_on: tuple[str, ...]
     significant: bool
     children: tuple[ChildEntry, ...]
+    dynamic: bool
+    max_children: int | None
 
     def __init__(
         self,
@@ -171,6 +169,8 @@ class SupervisorEntry:
         depends_on: Iterable[str] = (),
         significant: bool = False,
         children: Iterable[ChildEntry] = (),
+        dynamic: bool = False,
+        max_children: int | None = None,
     ) -> None:
         """Check and freeze the specification. Only the root has the empty name."""
         if name != "":
@@ -184,12 +184,16 @@ class SupervisorEntry:
                 "max_seconds": checks.seconds("max_seconds", max_seconds, allow_zero=False),
                 "auto_shutdown": parse_enum(AutoShutdown, auto_shutdown, "auto_shutdown"),
                 "restart": parsed_restart,
-                "backoff": _backoff(backoff),
+                "backoff": entry_fields.backoff(backoff),
                 "shutdown": entry_fields.shutdown(shutdown),
                 "depends_on": entry_fields.depends_on(depends_on),
                 "significant": entry_fields.significant(significant, parsed_restart),
                 "children": check_children(children),
+                "dynamic": checks.flag("dynamic", dynamic),
+                "max_children": entry_fields.max_children(max_children, dynamic),
             }
+            if dynamic:
+                entry_fields.check_dynamic(values)
         except SpecError as error:
             raise SpecError(f"{label}{error}") from None
         _fill(self, {"name": name, **values})
@@ -201,12 +205,14 @@ ENTRY_FIELDS: Final = frozenset(field.name for field in fields(AgentEntry)) - {"
 """Keywords of `register_agent` that belong to the entry; all others are config fields."""
 
 
-def agent_entry(agent: type[BaseAgent], name: str, config_fields: Mapping[str, object], **given: Any) -> AgentEntry:
-    """Build an entry as `register_agent` takes it: `config_fields` override those of ``config``.
+def agent_entry(agent: type[BaseAgent], name: str, keywords: Mapping[str, object]) -> AgentEntry:
+    """Build an entry as `register_agent` takes it: fields of the entry, and of its config, which override ``config``.
 
     Raises:
         SpecError: as `AgentEntry`, and for a keyword that is neither an entry field nor a config field.
     """
+    given: dict[str, Any] = {key: value for key, value in keywords.items() if key in ENTRY_FIELDS}
+    config_fields = {key: value for key, value in keywords.items() if key not in ENTRY_FIELDS}
     if config_fields and isinstance(agent, type) and issubclass(agent, BaseAgent):
         try:
             config = build_config(agent, given.get("config"), config_fields, ENTRY_FIELDS)
@@ -234,9 +240,3 @@ def check_children(children: object) -> tuple[ChildEntry, ...]:
             raise AlreadyPresent(f"name={child.name!r}: stands twice among the children")
         names.add(child.name)
     return found
-
-
-def _backoff(backoff: object) -> BackoffChoice:
-    if backoff is None or isinstance(backoff, (Backoff, Inherit)):
-        return backoff
-    raise SpecError(f"backoff={backoff!r}: must be a Backoff or None")

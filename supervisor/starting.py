@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from orchestree.agents.executor import RunId
 from orchestree.strategies.backoff import Streak
 from orchestree.strategies.restart import Strategy
@@ -17,8 +15,6 @@ from .stopping import abandon, ask, kill
 from .tree import AgentNode, Node, SupervisorNode
 from .world import World
 
-LATE_START_S: Final = 5.0
-"""Seconds to stop in, after ``start_timeout``, for a thread or task whose `shutdown` is ``infinity``."""
 _MET = (AgentState.READY, AgentState.COMPLETED)
 
 
@@ -67,8 +63,13 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
         world.starting_up.add(node)
     world.emit(node, AgentStarting(node.entry.executor, chosen))
     world.out.append(StartRun(RunId(node.path, node.incarnation)))
-    if node.entry.start_timeout is not None:
-        moment = world.now + node.entry.start_timeout
+    limit_start(world, node)
+
+
+def limit_start(world: World, node: AgentNode) -> None:
+    """Give up the start of `node` when its `start_timeout`, which began with the start, is over."""
+    if node.entry.start_timeout is not None and node.started_at is not None:
+        moment = node.started_at + node.entry.start_timeout
         node.deadline = world.deadlines.add(moment, lambda: _give_up_start(world, node))
 
 
@@ -77,6 +78,7 @@ def ready(world: World, node: AgentNode, pid: int | None) -> None:
     world.cancel_deadline(node)
     node.ready_since = world.now
     node.pid = pid
+    node.must_start = False
     world.set_state(node, AgentState.READY)
     world.emit(node, AgentReady(node.age(world.now)))
 
@@ -91,9 +93,10 @@ def start_supervisor(world: World, node: SupervisorNode) -> None:
     node.window = RestartWindow(node.entry.max_restarts, node.entry.max_seconds)
     world.set_state(node, AgentState.STARTING)
     world.emit(node, SupervisorStarted(tuple(child.name for child in node.sequence)))
-    children = list(node.sequence)
+    # What a dynamic one still has is a wedged run of its earlier life.
+    children = [] if node.entry.dynamic else list(node.sequence)
     node.excused = {child.name for child in children if child.held and child.state is not AgentState.PARKED}
-    node.unready = node.children.keys() - node.excused
+    node.unready = {child.name for child in children} - node.excused
     due = [child for child in children if not child.held]
     for child in due:
         child.streak = Streak()
@@ -182,6 +185,7 @@ def _wait(world: World, node: Node, blockers: list[Node | str]) -> None:
             world.emit(node, AgentWaiting(names))
     elif node.state is not AgentState.WAITING:
         world.set_state(node, AgentState.WAITING)
+    node.must_start = False  # whoever asked for it is not kept waiting
     node.waiting_for = names
     world.touched[node] = None
 
@@ -189,10 +193,5 @@ def _wait(world: World, node: Node, blockers: list[Node | str]) -> None:
 def _give_up_start(world: World, node: AgentNode) -> None:
     # One that is to be stopped anyway has no failure of its own.
     ask(world, node, node.purpose or StopCause.START_TIMEOUT)
-    if node.state is not AgentState.STOPPING:
-        return
-    if node.can_kill:
+    if node.state is AgentState.STOPPING and node.can_kill:
         kill(world, node)
-    elif node.deadline is None:
-        # Its `shutdown` is infinite, but what did not even start is not waited for without end.
-        node.deadline = world.deadlines.add(world.now + LATE_START_S, lambda: kill(world, node))

@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from concurrent.futures import Future
 
 from orchestree.agents.loading import refuse_if_copy
+from orchestree.strategies.errors import StartError
 
+from .draft import join_path
 from .driver import Driver
-from .inputs import Input, RestartChild, StartChild, StopChild
+from .inputs import Input, RegisterChild, RestartChild, StartChild, StopChild
+from .spec import ChildEntry
 from .states import AgentState
 from .status import Status
-from .waiting import check_timeout, is_in, is_settled
+from .waiting import Started, check_timeout, is_in, is_settled
 
 
 class Steerable(ABC):
@@ -86,6 +89,21 @@ class Steerable(ABC):
         refuse_if_copy(call)
         return self._noted(call, self.driver.submit(event, is_settled(path)))
 
+    def starting(self, parent: str, entry: ChildEntry) -> tuple[Future[None], Started]:
+        """Hand in a child to start or forget; when the future is done the other says how it went."""
+        refuse_if_copy("start_child()")
+        started = Started(join_path(parent, entry.name))
+        done = self.driver.submit(RegisterChild(parent, entry, must_start=True), started)
+        return self._noted("start_child()", done), started
+
+    def start_under(self, parent: str, entry: ChildEntry) -> str | None:
+        """Start a child as `Registry.start_child` does."""
+        self.driver.refuse_to_block("start_child()")
+        done, started = self.starting(parent, entry)
+        if not self.driver.is_inside:
+            done.result()
+        return child_path(parent, entry, started)
+
     def _act(self, call: str, event: Input) -> None:
         """Hand in what needs no waiting but for its refusal."""
         done = self._noted(call, self.driver.submit(event))
@@ -118,3 +136,11 @@ class Steerable(ABC):
         if self.driver.is_inside:
             done.add_done_callback(note)
         return done
+
+
+def child_path(parent: str, entry: ChildEntry, started: Started) -> str | None:
+    """Return what `start_child` returns, or raise what it raises."""
+    path = join_path(parent, entry.name)
+    if started.error is not None:
+        raise StartError(f"{path!r} did not start: {started.error}")
+    return None if started.ignored else path

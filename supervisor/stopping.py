@@ -16,11 +16,14 @@ from . import slots
 from .events import AgentStopping, AgentWedged, StopCause, SupervisorTerminated
 from .inputs import AskRunToStop, KillRun
 from .states import PENDING_STATES, RUNNING_STATES, AgentState
-from .tree import AgentNode, Node, SupervisorNode
+from .tree import AgentNode, AnyNode, Node, SupervisorNode
 from .world import World
 
 GRACE_S: Final = 0.1
 """What a thread or task gets to notice that it was told to end at once, before it counts as wedged."""
+
+LATE_START_S: Final = 5.0
+"""Seconds to stop in, after ``start_timeout``, for a thread or task whose `shutdown` is ``infinity``."""
 
 
 def ask(world: World, node: Node, cause: StopCause) -> None:
@@ -31,7 +34,7 @@ def ask(world: World, node: Node, cause: StopCause) -> None:
         if not asked:
             world.set_state(node, AgentState.STOPPING)
         if node.deadline is None:
-            _bound(world, node, node.entry.shutdown)
+            _bound(world, node)
         if not asked:
             terminate_children(world, node)
     elif isinstance(node, AgentNode) and not asked:
@@ -39,7 +42,7 @@ def ask(world: World, node: Node, cause: StopCause) -> None:
         world.set_state(node, AgentState.STOPPING)
         world.emit(node, AgentStopping(cause))
         world.out.append(AskRunToStop(RunId(node.path, node.incarnation)))
-        _bound(world, node, node.entry.shutdown)
+        _bound(world, node)
 
 
 def mark(world: World, node: Node, cause: StopCause) -> None:
@@ -50,21 +53,24 @@ def mark(world: World, node: Node, cause: StopCause) -> None:
 
 
 def advance(world: World, supervisor: SupervisorNode) -> None:
-    """Ask the next marked child, unless one is still awaited; with none left an ending supervisor has ended."""
-    while supervisor.current is None and supervisor.to_stop:
+    """Ask the next marked child, unless one is still awaited; with none left an ending supervisor has ended.
+
+    Children of a dynamic supervisor know nothing of each other: none of them waits for another.
+    """
+    while supervisor.to_stop and (supervisor.entry.dynamic or not supervisor.awaited):
         node = heapq.heappop(supervisor.to_stop)[1]
         if node.purpose is not None and node.state in RUNNING_STATES:
-            supervisor.current = node
+            supervisor.awaited.add(node)
             ask(world, node, node.purpose)
-    if supervisor.state is AgentState.STOPPING and supervisor.current is None:
+    if supervisor.state is AgentState.STOPPING and not supervisor.awaited:
         world.ended.append(supervisor)
 
 
 def gone(world: World, node: Node) -> None:
     """Go on with the stop order: nothing of `node` has to be awaited any more."""
     parent = node.parent
-    if parent is not None and parent.current is node:
-        parent.current = None
+    if parent is not None and node in parent.awaited:
+        parent.awaited.discard(node)
         advance(world, parent)
 
 
@@ -80,6 +86,8 @@ def terminate_children(world: World, supervisor: SupervisorNode) -> None:
         else:
             # A wedged one may still belong to a group, which must not start any more.
             world.leave_group(node)
+            if supervisor.entry.dynamic and node.state is AgentState.PARKED:
+                world.remove(node, remember=True)  # type: ignore[arg-type]
     advance(world, supervisor)
 
 
@@ -116,12 +124,21 @@ def abandon(world: World, node: AgentNode) -> None:
     node.after_wedge = None
 
 
-def _bound(world: World, node: Node, shutdown: float | str) -> None:
-    """Kill `node` when its shutdown time is over; at once if that is none."""
+def limit(world: World, node: AnyNode) -> None:
+    """Kill `node` when the shutdown time that began at `stopping_since` is over; at once if it has none."""
+    shutdown = node.entry.shutdown
+    if shutdown == "infinity" and node.purpose is StopCause.START_TIMEOUT:
+        # What did not even start is not waited for without end.
+        shutdown = LATE_START_S
     if shutdown == "brutal_kill":
         kill(world, node)
     elif not isinstance(shutdown, str):
-        node.deadline = world.deadlines.add(world.now + shutdown, lambda: kill(world, node))
+        node.deadline = world.deadlines.add(node.stopping_since + shutdown, lambda: kill(world, node))
+
+
+def _bound(world: World, node: AnyNode) -> None:
+    node.stopping_since = world.now
+    limit(world, node)
 
 
 def _wedge(world: World, node: AgentNode) -> None:

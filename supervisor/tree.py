@@ -19,49 +19,12 @@ from orchestree.strategies.window import RestartWindow
 
 from .deadlines import Deadline
 from .events import StopCause
+from .pending import Delay, Group, Pool, Ticket
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
-from .states import AgentState
+from .states import UNHEALTHY_STATES, AgentState
 
 _position: Final = attrgetter("position")
 DEPARTED_KEPT: Final = 1000  # last outcomes of temporary children per supervisor; the oldest are forgotten
-
-
-@dataclass(eq=False, slots=True)
-class Group:
-    """Children that start together once `due_at` has come and everything that had to stop has ended.
-
-    A single restart is a group of one, so that merging, delays and slots have one mechanism.
-
-    Attributes:
-        offenders: whose failures made the group; the strategy of each says who takes part.
-        members: in no order; ``dict`` used as an ordered set.
-        stopping: members whose end is awaited.
-    """
-
-    due_at: float
-    offenders: list[Node]
-    members: dict[Node, None] = field(default_factory=dict)
-    stopping: set[Node] = field(default_factory=set)
-    started: bool = False
-    deadline: Deadline | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Pool:
-    """The worker slots of a group that starts; `pending` members may still draw from it."""
-
-    slots: int
-    members: frozenset[Node]
-    pending: set[Node]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Ticket:
-    """A place in the queue for a worker slot; one that its node no longer holds is void."""
-
-    key: tuple[int, ...]
-    serial: int
-    node: AgentNode = field(compare=False)
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +36,9 @@ class Node:
         held: an operator stopped it or it parked; only a command starts it again.
         purpose: why it is being stopped; set already while it waits for its turn in the stop order.
         deadline: of its start or its stop, whichever runs.
+        delay: of the restart that it waits for by its own failure.
+        stopping_since: when it was last asked to stop.
+        must_start: it leaves the tree if the start that runs fails: whoever asked for it is told.
     """
 
     path: str
@@ -87,7 +53,10 @@ class Node:
     group: Group | None = None
     deadline: Deadline | None = None
     streak: Streak = field(default_factory=Streak)
+    delay: Delay | None = None
     started_at: float | None = None
+    stopping_since: float = 0.0
+    must_start: bool = False
     ready_since: float | None = None
     restarts_total: int = 0
     waiting_for: tuple[str, ...] = ()
@@ -138,8 +107,8 @@ class SupervisorNode(Node):
         unready: names of children that have not been ready since it started and keep it from becoming ready.
         excused: names of children that have not been ready either, but an operator keeps them down.
         ending: why it terminates its children by its own decision.
-        to_stop: children marked for a stop, to be asked one by one in reverse start order.
-        current: the child whose end that sequence waits for.
+        to_stop: children marked for a stop, to be asked in reverse start order: one by one, if dynamic all at once.
+        awaited: those that have been asked and have not ended.
     """
 
     entry: SupervisorEntry = field(kw_only=True)
@@ -153,7 +122,7 @@ class SupervisorNode(Node):
     ending: ExitReason | None = None
     offender: str | None = None
     to_stop: list[tuple[int, Node]] = field(default_factory=list)
-    current: Node | None = None
+    awaited: set[Node] = field(default_factory=set)
     next_position: int = 0
 
     @property
@@ -224,7 +193,7 @@ class SupervisorNode(Node):
         if len(self.departed) <= DEPARTED_KEPT:
             return None
         free = (name for name in self.departed if name not in self.wanted)
-        failed = {name: self.departed[name].state is AgentState.FAILED for name in free}
+        failed = {name: self.departed[name].state in UNHEALTHY_STATES for name in free}
         # Failures make the exit code 1: they are forgotten last.
         return self.departed.pop(min(failed, key=failed.__getitem__)) if failed else None
 

@@ -59,6 +59,33 @@ class _Settled:
         return False
 
 
+class Started:
+    """Whether the start that was asked for at `path` is over, and then how it went.
+
+    Attributes:
+        error: what went wrong, in one line; None if nothing did.
+        ignored: it said that it is not needed.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Nothing is known yet."""
+        self._path = path
+        self._settled = is_settled(path)
+        self.error: str | None = None
+        self.ignored = False
+
+    def __call__(self, world: World) -> bool:
+        """Look; once it is over the attributes say how."""
+        if not self._settled(world):
+            return False
+        node = world.find(self._path)
+        if isinstance(node, AgentNode) and node.ready_since is None:
+            self.ignored = node.state is AgentState.COMPLETED
+            if node.state is AgentState.FAILED:
+                self.error = node.last_crash.message if node.last_crash else "it failed"
+        return True
+
+
 def is_in(path: str, state: AgentState | str) -> Until:
     """Return whether the child at `path` is in `state`.
 

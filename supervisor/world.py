@@ -20,12 +20,14 @@ from orchestree.strategies.restart import Restart
 from orchestree.strategies.window import RestartWindow
 
 from .deadlines import Deadlines
+from .entry_fields import Inherit
 from .events import AgentTerminated, EventData
 from .inputs import Effect, Emit
 from .order import start_order
-from .spec import INHERIT, AgentEntry, ChildEntry, SupervisorEntry
+from .pending import Group, Ticket
+from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .states import AgentState, RunMode
-from .tree import AgentNode, AnyNode, Group, Node, SupervisorNode, Ticket, walk
+from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 
 _ACTIVE_AGENT = frozenset(
     {AgentState.QUEUED, AgentState.STARTING, AgentState.READY, AgentState.STOPPING, AgentState.BACKOFF}
@@ -112,8 +114,7 @@ class World:
         position = parent.next_position
         parent.next_position += 1
         key = (*parent.key, position)
-        backoff = self.settings.backoff if entry.backoff is INHERIT else entry.backoff
-        assert not isinstance(backoff, type(INHERIT))
+        backoff = self.backoff_of(entry)
         node: AnyNode
         if isinstance(entry, AgentEntry):
             can_kill = entry.executor in self.settings.killable
@@ -129,6 +130,10 @@ class World:
         if isinstance(node, SupervisorNode):
             self._add_children(node)
         return node
+
+    def backoff_of(self, entry: ChildEntry) -> Backoff | None:
+        """Return the policy that `entry` names, or the one of the whole tree."""
+        return self.settings.backoff if isinstance(entry.backoff, Inherit) else entry.backoff
 
     def get(self, path: str) -> AnyNode:
         """Return the node at `path`.
@@ -174,7 +179,7 @@ class World:
 
     def leave_group(self, node: Node) -> None:
         """Take `node` out of the group it waits in; the rest goes on as if it had never belonged to it."""
-        group, node.group = node.group, None
+        group, node.group, node.delay = node.group, None, None
         if group is None:
             return
         group.members.pop(node, None)
@@ -185,13 +190,20 @@ class World:
             self.due_groups.append(group)
 
     def retire(self, node: AnyNode, state: AgentState, reason: ExitReason, error: str | None = None) -> None:
-        """Move an agent that does not run to its last state; a temporary one leaves the tree (R03)."""
+        """Move a child that does not run to its last state.
+
+        A temporary one leaves the tree (R03), and so does what nobody could ever name again: one of a dynamic
+        supervisor (R05), and one that was to start or else be forgotten (D03).
+        """
         node.purpose = None
         self.leave_group(node)
         self.set_state(node, state)
         if isinstance(node, AgentNode):
             self.emit(node, AgentTerminated(reason, state, error))
-        if node.entry.restart is Restart.TEMPORARY:
+        assert node.parent is not None
+        never_started = node.must_start and state is AgentState.FAILED
+        node.must_start = False
+        if node.entry.restart is Restart.TEMPORARY or node.parent.entry.dynamic or never_started:
             self.remove(node, remember=True)
 
     def remove(self, node: AnyNode, *, remember: bool) -> None:

@@ -59,10 +59,11 @@ else:
                 "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
                 "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap "
                 "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "
+                "PolicyChange PolicyChanged "
                 "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "
                 "Orchestrator AgentEntry ChildEntry SupervisorEntry AgentState RunMode ChildCounts "
-                "Stats Status Subscription TreeNode "
-                "AlreadyPresent AlreadyStarted MetricError NotFound NotRunning OrchestreeError "
+                "Partitions Stats Status Subscription Supervisor TreeNode check_childspecs "
+                "AlreadyPresent AlreadyStarted MaxChildren MetricError NotFound NotRunning OrchestreeError "
                 "Restarting Running SpecError StartError"
             ),
         },

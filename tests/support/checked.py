@@ -207,16 +207,16 @@ class CheckedTree(VirtualTree):
         assert set(node.children.values()) == set(node.sequence)
         if node.state is S.STOPPING:
             assert any(child.state in RUNNING_STATES for child in node.sequence), f"{node.path} stops for nothing"
-            assert node.current is not None
-            assert node.current.state is S.STOPPING
+            assert node.awaited
         if node.state is S.STARTING:
             assert node.unready, f"{node.path} should be ready"
         assert node.unready | node.excused <= node.children.keys()
         assert not node.unready & node.excused
         for name in node.excused if node.is_up else ():
             assert node.children[name].held, f"{name} is up and excused"
-        if node.current is not None:
-            assert node.current.state is S.STOPPING, f"{node.path} awaits {node.current.path}"
+        for child in node.awaited:
+            assert child.state is S.STOPPING, f"{node.path} awaits {child.path}"
+        assert len(node.awaited) <= 1 or node.entry.dynamic, f"{node.path} stops several at once"
         if not node.is_up and node.state is not S.STOPPING:
             for child in node.sequence:
                 assert child.state not in RUNNING_STATES | PENDING_STATES, f"{child.path} is left over"

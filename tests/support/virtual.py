@@ -30,6 +30,7 @@ from orchestree.supervisor.inputs import (
     Emit,
     Input,
     KillRun,
+    Reconfigure,
     RegisterChild,
     RestartChild,
     StartChild,
@@ -181,6 +182,12 @@ class VirtualTree:
 
     def register(self, parent: str, entry: ChildEntry) -> None:
         self.tell(RegisterChild(parent, entry))
+
+    def start_child(self, parent: str, entry: ChildEntry) -> None:
+        self.tell(RegisterChild(parent, entry, must_start=True))
+
+    def reconfigure(self, path: str, **fields: object) -> None:
+        self.tell(Reconfigure(path, fields))
 
     def unregister(self, path: str) -> None:
         self.tell(UnregisterChild(path))

@@ -1,4 +1,4 @@
-"""What a person reads: the words of events, the log of the tree, and the sinks of `orchestree run`."""
+"""What a person reads: the log of the tree, and the sinks of `orchestree run`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import get_args
 
 import pytest
+from event_samples import ESCALATED, GAVE_UP, TRACEBACK, a_crash, an_event
 from loguru import logger
 
-from orchestree.agents.ends import IGNORED, NORMAL, SHUTDOWN, Cause, CrashReport, ExitKind, ExitReason, abnormal
+from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, abnormal
 from orchestree.supervisor import lifecycle_log
-from orchestree.supervisor.event_text import describe, duration
+from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import (
     AgentCrashed,
     AgentMessage,
@@ -29,14 +30,14 @@ from orchestree.supervisor.events import (
     AgentWedged,
     AllAgentsTerminated,
     Command,
-    Event,
     EventData,
     EventGap,
-    EventType,
     HandlerFailed,
     OrchestratorStarted,
     OrchestratorStopped,
     OrchestratorStopping,
+    PolicyChange,
+    PolicyChanged,
     RestartCause,
     ServiceFailed,
     StopCause,
@@ -49,80 +50,39 @@ from orchestree.supervisor.lifecycle_log import LifecycleLog
 from orchestree.supervisor.logging_setup import setup_logging
 from orchestree.supervisor.states import AgentState, RunMode
 
-TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no such sensor\n'
-
-
-def an_event(data: EventData, path: str = "sensor-b") -> Event:
-    name = "".join(f"_{c}" if c.isupper() else c for c in type(data).__name__)
-    return Event(1, 0.0, 0.0, EventType(name.lower().removeprefix("_")), path, 3, data)
-
-
-def a_crash(message: str = "ValueError: no such sensor", path: str = "sensor-b", **fields: object) -> Event:
-    report = {"cause": Cause.EXCEPTION, "uptime_s": 4.2, "traceback": TRACEBACK, **fields}
-    return an_event(AgentCrashed(abnormal(Cause.EXCEPTION), CrashReport(message=message, **report)), path)  # type: ignore[arg-type]
-
-
-GAVE_UP = ExitReason(ExitKind.SHUTDOWN, Cause.MAX_RESTARTS)
-ESCALATED = ExitReason(ExitKind.SHUTDOWN, Cause.ESCALATED)
-
-# Each line as it is written, and its level.
-LINES: list[tuple[EventData, str, str]] = [
-    (OrchestratorStarted("app", RunMode.DAEMON, 3, 1), "INFO",
-     "STARTED  sensor-b      app: 3 agents, 1 supervisor; runs until it is stopped"),
-    (OrchestratorStarted("app", RunMode.STOP_ON_EMPTY, 1, 0), "INFO",
-     "STARTED  sensor-b      app: 1 agent; ends when nothing is left to run"),
-    (OrchestratorStopping("command"), "INFO", "STOPPING sensor-b      as asked"),
-    (OrchestratorStopping("else"), "INFO", "STOPPING sensor-b      else"),
-    (OrchestratorStopped(0, "command"), "INFO", "STOPPED  sensor-b      exit code 0"),
-    (OrchestratorStopped(1, "command", ("a", "b/c")), "ERROR", "STOPPED  sensor-b      exit code 1; not well: a, b/c"),
-    (SupervisorStarted(tuple("abcdefg")), "INFO", "STARTING sensor-b      its children: a, b, c, d, e and 2 more"),
-    (SupervisorStarted(()), "INFO", "STARTING sensor-b      no children"),
-    (SupervisorReady(0.126), "INFO", "READY    sensor-b      after 0.13 s"),
-    (SupervisorRestarting(RestartCause.FAILURE, 0.5, 3), "WARNING",
-     "RESTART  sensor-b      in 0.5 s (3rd failure in a row)"),
-    (SupervisorTerminated(GAVE_UP, "a"), "CRITICAL",
-     "GAVE UP  sensor-b      too many restarts in a short time, the last one for a"),
-    (SupervisorTerminated(ESCALATED), "CRITICAL", "GAVE UP  sensor-b      because a child failed for good"),
-    (SupervisorTerminated(SHUTDOWN), "INFO", "STOPPED  sensor-b"),
-    (AgentRegistered("app:Sensor", "thread", "transient", ("a",)), "DEBUG",
-     "ADDED    sensor-b      app:Sensor (thread, transient), after a"),
-    (AgentWaiting(("a", "b")), "INFO", "WAITING  sensor-b      for a, b"),
-    (AgentQueued(8), "INFO", "QUEUED   sensor-b      8 agents may run at once"),
-    (AgentStarting("process"), "INFO", "STARTING sensor-b      incarnation 3 (process)"),
-    (AgentStarting("thread", chosen=True), "INFO",
-     "STARTING sensor-b      incarnation 3 (thread), chosen by choose_next"),
-    (AgentReady(0.0), "INFO", "READY    sensor-b      after 0 s"),
-    (AgentRestarting(RestartCause.FAILURE, 0.0, 1), "WARNING", "RESTART  sensor-b      at once"),
-    (AgentRestarting(RestartCause.FAILURE, 0.25, 2), "WARNING",
-     "RESTART  sensor-b      in 0.25 s (2nd failure in a row)"),
-    (AgentRestarting(RestartCause.FAILURE, 30.0, 12), "WARNING",
-     "RESTART  sensor-b      in 30 s (12th failure in a row)"),
-    (AgentRestarting(RestartCause.GROUP, 1.0, 0, "OSError: x"), "WARNING",
-     "RESTART  sensor-b      in 1 s, with its group; failed while it was stopped: OSError: x"),
-    (AgentRestarting(RestartCause.COMMAND, 0.0, 0), "WARNING", "RESTART  sensor-b      at once, as asked"),
-    (AgentStopping(StopCause.SUPERVISOR), "INFO", "STOPPING sensor-b      its supervisor stops"),
-    (AgentTerminated(NORMAL, AgentState.COMPLETED), "INFO", "DONE     sensor-b      its work is finished"),
-    (AgentTerminated(IGNORED, AgentState.COMPLETED), "INFO", "DONE     sensor-b      not needed"),
-    (AgentTerminated(SHUTDOWN, AgentState.STOPPED), "INFO", "STOPPED  sensor-b"),
-    (AgentTerminated(SHUTDOWN, AgentState.STOPPED, "OSError: x"), "INFO",
-     "STOPPED  sensor-b      failed while it was stopped: OSError: x"),
-    (AgentTerminated(abnormal(Cause.EXIT), AgentState.FAILED), "ERROR", "FAILED   sensor-b      is not restarted"),
-    (AgentParked("5 failures in a row", 5), "CRITICAL",
-     "PARKED   sensor-b      5 failures in a row; stays down until it is started by hand"),
-    (AgentWedged(StopCause.COMMAND), "CRITICAL",
-     "WEDGED   sensor-b      did not stop in time and cannot be killed (as asked)"),
-    (AgentUnregistered(), "DEBUG", "REMOVED  sensor-b"),
-    (AgentMessage("level", {"value": 3, "unit": "m"}), "DEBUG", "MESSAGE  sensor-b      level value=3 unit='m'"),
-    (AllAgentsTerminated(()), "INFO", "DONE     sensor-b      no agent runs or comes back"),
-    (AllAgentsTerminated(("a",)), "INFO",
-     "DONE     sensor-b      no agent runs or comes back; still waiting: a"),
-    (Command("stop_agent", {"timeout": 5}), "INFO", "COMMAND  sensor-b      stop_agent timeout=5"),
-    (HandlerFailed("app.notify", "KeyError: 'x'"), "ERROR",
-     "FAILED   sensor-b      event handler app.notify: KeyError: 'x'"),
-    (ServiceFailed("metrics", "port in use"), "WARNING",
-     "FAILED   sensor-b      metrics is not available: port in use"),
-    (EventGap(5, 9), "WARNING", "LOST     sensor-b      events 5 to 9 (too many at once)"),
-]  # fmt: skip
+# The level of each event; the line is that of `event_text`.
+LEVELS: list[tuple[EventData, str]] = [
+    (OrchestratorStarted("app", RunMode.DAEMON, 3, 1), "INFO"),
+    (OrchestratorStopping("command"), "INFO"),
+    (OrchestratorStopped(0, "command"), "INFO"),
+    (OrchestratorStopped(1, "command", ("a", "b/c")), "ERROR"),
+    (SupervisorStarted(()), "INFO"),
+    (SupervisorReady(0.126), "INFO"),
+    (SupervisorRestarting(RestartCause.FAILURE, 0.5, 3), "WARNING"),
+    (SupervisorTerminated(GAVE_UP, "a"), "CRITICAL"),
+    (SupervisorTerminated(ESCALATED), "CRITICAL"),
+    (SupervisorTerminated(SHUTDOWN), "INFO"),
+    (AgentRegistered("app:Sensor", "thread", "transient", ("a",)), "DEBUG"),
+    (AgentWaiting(("a", "b")), "INFO"),
+    (AgentQueued(8), "INFO"),
+    (AgentStarting("process"), "INFO"),
+    (AgentReady(0.0), "INFO"),
+    (AgentRestarting(RestartCause.FAILURE, 0.0, 1), "WARNING"),
+    (AgentStopping(StopCause.SUPERVISOR), "INFO"),
+    (AgentTerminated(NORMAL, AgentState.COMPLETED), "INFO"),
+    (AgentTerminated(SHUTDOWN, AgentState.STOPPED), "INFO"),
+    (AgentTerminated(abnormal(Cause.EXIT), AgentState.FAILED), "ERROR"),
+    (AgentParked("5 failures in a row", 5), "CRITICAL"),
+    (AgentWedged(StopCause.COMMAND), "CRITICAL"),
+    (AgentUnregistered(), "DEBUG"),
+    (AgentMessage("level", {"value": 3}), "DEBUG"),
+    (AllAgentsTerminated(()), "INFO"),
+    (PolicyChanged((PolicyChange("shutdown", "5.0", "1.0"),)), "INFO"),
+    (Command("stop_agent", {"timeout": 5}), "INFO"),
+    (HandlerFailed("app.notify", "KeyError: 'x'"), "ERROR"),
+    (ServiceFailed("metrics", "port in use"), "WARNING"),
+    (EventGap(5, 9), "WARNING"),
+]
 
 
 class Sink:
@@ -160,52 +120,15 @@ def no_sink() -> Iterator[None]:
     logger.add(sys.__stderr__ or sys.stdout)
 
 
-# Words
-
-
-def test_every_kind_of_event_has_its_line_and_its_level(sink: Sink) -> None:
-    log = LifecycleLog()
-    for data, level, line in LINES:
-        log(an_event(data))
-        assert sink.records[-1][:2] == (level, line)
-    assert {type(data) for data, _, _ in LINES} | {AgentCrashed} == set(get_args(EventData))
-
-
-def test_a_line_about_a_crash_says_how_long_it_ran_what_it_died_of_and_what_else_failed() -> None:
-    assert describe(a_crash()) == "CRASHED  sensor-b      incarnation 3, up 4.2 s: ValueError: no such sensor"
-    event = a_crash(phase="setup", notes=("teardown: OSError: x",))
-    assert describe(event).endswith("ValueError: no such sensor (in setup); also: teardown: OSError: x")
-    classified = AgentCrashed(abnormal(Cause.OOM), CrashReport(cause=Cause.OOM, message="killed"), classified=True)
-    assert describe(an_event(classified)).endswith("killed; classify_exit: abnormal (oom)")
-
-
-def test_the_root_is_called_the_orchestrator() -> None:
-    assert describe(an_event(SupervisorReady(1.0), path="")) == "READY    orchestrator  after 1 s"
-
-
-def test_a_line_is_one_line_and_no_message_can_steer_the_terminal() -> None:
-    text = describe(a_crash("ValueError: one\ntwo \x1b[2J three"))
-    assert text.endswith("ValueError: one two  [2J three")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.004, "0 s"),
-        (4.25, "4.25 s"),
-        (42.4, "42 s"),
-        (59.9, "1 min"),
-        (200, "3 min 20 s"),
-        (18060, "5 h 1 min"),
-        (183600, "2 d 3 h"),
-    ],
-)
-def test_a_duration_has_the_two_units_that_matter(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
 # The log
+
+
+def test_every_kind_of_event_is_written_with_its_line_at_its_level(sink: Sink) -> None:
+    log = LifecycleLog()
+    for data, level in LEVELS:
+        log(an_event(data))
+        assert sink.records[-1][:2] == (level, describe(an_event(data)))
+    assert {type(data) for data, _ in LEVELS} | {AgentCrashed} == set(get_args(EventData))
 
 
 def test_a_line_is_bound_to_the_path_and_the_incarnation_of_its_event(sink: Sink) -> None:

@@ -16,6 +16,8 @@ from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown, Restart, Strategy
 from orchestree.supervisor.spec import ENTRY_FIELDS, INHERIT, AgentEntry, SupervisorEntry, agent_entry
 
+pytestmark = pytest.mark.policy
+
 
 class Writer(Agent):
     class Config(Agent.Config):
@@ -172,10 +174,10 @@ def test_backoff_none_is_a_policy_of_its_own() -> None:
 
 
 def test_leftover_keywords_are_config_fields() -> None:
-    entry = agent_entry(Writer, "w", {"path": "x.txt"}, restart="permanent")
+    entry = agent_entry(Writer, "w", {"path": "x.txt", "restart": "permanent"})
     assert isinstance(entry.config, Writer.Config)
     assert (entry.config.path, entry.config.seconds, entry.restart) == ("x.txt", 1.0, Restart.PERMANENT)
-    both = agent_entry(Writer, "w", {"path": "y"}, config=Writer.Config(seconds=2.0))
+    both = agent_entry(Writer, "w", {"path": "y", "config": Writer.Config(seconds=2.0)})
     assert isinstance(both.config, Writer.Config)
     assert (both.config.path, both.config.seconds) == ("y", 2.0)
 

@@ -1,0 +1,67 @@
+"""What children wait in before they start: a group and its delays, a pool of slots, the queue. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestree.agents.ends import CrashReport
+
+from .deadlines import Deadline
+
+if TYPE_CHECKING:
+    from .tree import AgentNode, Node
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """Children that start together once `due_at` has come and everything that had to stop has ended.
+
+    A single restart is a group of one, so that merging, delays and slots have one mechanism.
+
+    Attributes:
+        offenders: whose failures made the group; the strategy of each says who takes part.
+        delays: for each failure, whose it was and when its delay is over; the last of them is waited for.
+        members: in no order; ``dict`` used as an ordered set.
+        stopping: members whose end is awaited.
+    """
+
+    offenders: list[Node]
+    delays: dict[Node, float]
+    members: dict[Node, None] = field(default_factory=dict)
+    stopping: set[Node] = field(default_factory=set)
+    started: bool = False
+    deadline: Deadline | None = None
+
+    @property
+    def due_at(self) -> float:
+        """When it starts at the earliest, monotonic seconds."""
+        return max(self.delays.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """The delay of a restart that was decided, with all it was computed from but the policy."""
+
+    began: float
+    seconds: float
+    report: CrashReport | None
+    draw: float
+
+
+@dataclass(eq=False, slots=True)
+class Pool:
+    """The worker slots of a group that starts; `pending` members may still draw from it."""
+
+    slots: int
+    members: frozenset[Node]
+    pending: set[Node]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ticket:
+    """A place in the queue for a worker slot; one that its node no longer holds is void."""
+
+    key: tuple[int, ...]
+    serial: int
+    node: AgentNode = field(compare=False)
