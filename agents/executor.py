@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from .ends import CrashReport, ExitReason
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from .config import AgentConfig
 
 
-@dataclass(frozen=True, slots=True)
-class RunId:
-    """One incarnation of one agent. What an older incarnation still sends is dropped by whoever reads it."""
+class RunId(NamedTuple):
+    """One incarnation of one agent. What an older incarnation still sends is dropped by whoever reads it.
+
+    A tuple because it is the key of every table of runs.
+    """
 
     path: str
     incarnation: int

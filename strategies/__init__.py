@@ -8,8 +8,9 @@ if not __name__.startswith("orchestree."):
     raise ImportError(f"{__name__!r} is a folder of Orchestree's checkout: import 'orchestree.{__name__}' instead")
 
 if TYPE_CHECKING:
-    from .backoff import Backoff as Backoff, Rule as Rule
+    from .backoff import Backoff as Backoff
     from .restart import AutoShutdown as AutoShutdown, Restart as Restart, Strategy as Strategy
+    from .rules import Rule as Rule
     from .window import RestartWindow as RestartWindow
 else:
     from orchestree import lazy
@@ -17,8 +18,9 @@ else:
     __getattr__, __dir__, __all__ = lazy(
         __name__,
         {
-            ".backoff": "Backoff Rule",
+            ".backoff": "Backoff",
             ".restart": "AutoShutdown Restart Strategy",
+            ".rules": "Rule",
             ".window": "RestartWindow",
         },
     )

@@ -9,39 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple
 
-from tenacity import RetryCallState, wait_chain, wait_exponential, wait_none
+from tenacity import Future, RetryCallState, wait_chain, wait_exponential, wait_none
 
 from . import checks
-from .errors import SpecError, did_you_mean
+from .errors import SpecError
+from .rules import BUILT_IN_RULES, Action, Failure, Rule
 
-Action = Literal["restart", "park", "escalate"]
 GiveUp = Literal["park", "escalate"]
 WaitPolicy = Callable[[RetryCallState], float]
 StopPolicy = Callable[[RetryCallState], bool]
-CAUSES: Final = ("exception", "exit", "signal", "oom", "watchdog", "memory", "start_failed", "start_timeout", "lost")
 
 
-class Failure(Protocol):
-    """What rules look at; `orchestree.agents.CrashReport` is one."""
-
-    @property
-    def cause(self) -> str: ...  # noqa: D102
-    @property
-    def phase(self) -> str: ...  # noqa: D102
-    @property
-    def message(self) -> str: ...  # noqa: D102
-    @property
-    def exception_types(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def exit_code(self) -> int | None: ...  # noqa: D102
-    @property
-    def signal(self) -> str | None: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Streak:
+class Streak(NamedTuple):
     """Failures in a row of one child, without `stable_after` seconds of being ready in between.
 
     Attributes:
@@ -60,67 +41,8 @@ class Streak:
 
     def waits(self, delay: float) -> Streak:
         """Return the streak with `delay` more seconds of waiting."""
-        return Streak(self.failures, self.since, self.waited_s + delay)
+        return Streak(self.failures, self.since, self.waited_s + delay) if delay else self
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What to do after ends that match every given field; the first rule that matches decides.
-
-    Attributes:
-        action: ``"restart"`` (go on to `stop`, window and delay), ``"park"`` or ``"escalate"``.
-        cause: one of `CAUSES`.
-        exception: an exception class, or its name with or without module; subclasses match too.
-        exit_code: of a process, or of ``sys.exit(code)`` in any agent.
-        signal: name such as ``"SIGSEGV"``.
-        phase: ``setup``, ``execute`` or ``teardown``.
-    """
-
-    action: Action
-    cause: str | None = None
-    exception: type[BaseException] | str | None = None
-    exit_code: int | None = None
-    signal: str | None = None
-    phase: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the words.
-
-        Raises:
-            SpecError: there is no such action, cause or phase.
-        """
-        for name, value, known in (
-            ("action", self.action, ("restart", "park", "escalate")),
-            ("cause", self.cause, (None, *CAUSES)),
-            ("phase", self.phase, (None, "setup", "execute", "teardown")),
-        ):
-            if value not in known:
-                words = [word for word in known if word]
-                hint = did_you_mean(str(value), words)
-                raise SpecError(f"rule: {name}={value!r}: must be one of {', '.join(words)}{hint}")
-
-    def matches(self, failure: Failure) -> bool:
-        """Return whether every field that is given fits `failure`."""
-        return (
-            self.cause in (None, failure.cause)
-            and self.exit_code in (None, failure.exit_code)
-            and self.signal in (None, failure.signal)
-            and self.phase in (None, failure.phase)
-            and (self.exception is None or self._names_exception(failure.exception_types))
-        )
-
-    def _names_exception(self, types: tuple[str, ...]) -> bool:
-        wanted = self.exception
-        if isinstance(wanted, type):
-            return f"{wanted.__module__}.{wanted.__qualname__}" in types
-        return any(name == wanted or name.rpartition(".")[2] == wanted for name in types)
-
-
-BUILT_IN_RULES: Final = (
-    Rule(action="park", exit_code=78),  # EX_CONFIG of sysexits.h: trying again cannot help
-    Rule(action="restart", exit_code=75),  # EX_TEMPFAIL
-)
-"""Come after a policy's own rules."""
 
 DEFAULT_WAIT: Final[WaitPolicy] = wait_chain(wait_none(), wait_exponential(multiplier=0.125, max=30))
 """0 for the first failure of a streak, then 0.25 s, 0.5 s, 1 s ... up to 30 s."""
@@ -133,6 +55,31 @@ class AgentFailure(Exception):
         """Carry the report, None for an end that was no failure of the child's own."""
         super().__init__(failure.message if failure else "ended")
         self.failure = failure
+
+
+class _FailedTry(RetryCallState):
+    """What tenacity's policies look at, filled from a streak."""
+
+    def __init__(self, streak: Streak, failure: Failure | None, now: float) -> None:
+        """Set what tenacity's own constructor sets, but by our clock, and the outcome only when it is asked for."""
+        self.start_time = streak.since
+        self.retry_object = None  # type: ignore[assignment]  # only tenacity's own loop reads it
+        self.fn = None
+        self.args = ()
+        self.kwargs = {}
+        self.attempt_number = streak.failures
+        self.outcome_timestamp = now
+        self.idle_for = streak.waited_s
+        self.next_action = None
+        self.upcoming_sleep = 0.0
+        self._failure = failure
+
+    @property
+    def outcome(self) -> Future:  # type: ignore[override]
+        """The failure of the agent as the exception of a call."""
+        outcome = Future(self.attempt_number)
+        outcome.set_exception(AgentFailure(self._failure))
+        return outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +163,7 @@ class Backoff:
             ValueError: `wait` answered no finite number.
             Exception: whatever `wait` or `stop` raises.
         """
-        # retry_object is only read by tenacity's own loop, which does not run here.
-        state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
-        state.attempt_number = streak.failures
-        state.set_exception((AgentFailure, AgentFailure(failure), None))
-        state.start_time = streak.since
-        state.outcome_timestamp = now
-        state.idle_for = streak.waited_s
+        state = _FailedTry(streak, failure, now)
         wait = float(self.wait(state))
         if not math.isfinite(wait):
             raise ValueError(f"wait answered {wait}")

@@ -6,10 +6,11 @@ from collections import deque
 
 
 class RestartWindow:
-    """Counts the restarts of one supervisor's children, in O(1) per restart.
+    """Counts the restarts of one supervisor's children, in O(1) per restart (amortised).
 
-    Holds at most ``max_restarts + 1`` stamps. Differs from OTP, which cuts its clock to whole seconds:
-    here the bound is exact and inclusive, so restarts exactly `max_seconds` apart still count together.
+    Holds the stamps of the last `max_seconds` only, at most ``max_restarts + 1``. Differs from OTP, which cuts its
+    clock to whole seconds: here the bound is exact and inclusive, so restarts exactly `max_seconds` apart still
+    count together.
     Source: OTP supervisor.erl, add_restart/3.
     """
 
@@ -19,12 +20,12 @@ class RestartWindow:
         """Start empty; both bounds are as `SupervisorEntry` checked them (whole number >= 0, seconds > 0)."""
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
-        self._stamps: deque[float] = deque(maxlen=max_restarts + 1)
+        self._stamps: deque[float] = deque()
 
     def resized(self, max_restarts: int, max_seconds: float) -> RestartWindow:
         """Return a window with other bounds and the latest of these stamps. Source: OTP, code_change/3."""
         window = RestartWindow(max_restarts, max_seconds)
-        window._stamps.extend(self._stamps)
+        window._stamps.extend(list(self._stamps)[-max_restarts - 1 :])
         return window
 
     def add(self, now: float) -> bool:
@@ -32,9 +33,11 @@ class RestartWindow:
 
         The stamp is set even when the answer is False.
         """
-        self._stamps.append(now)
-        full = len(self._stamps) > self.max_restarts
-        return not (full and now - self._stamps[0] <= self.max_seconds)
+        stamps = self._stamps
+        stamps.append(now)
+        while now - stamps[0] > self.max_seconds or len(stamps) > self.max_restarts + 1:
+            stamps.popleft()
+        return len(stamps) <= self.max_restarts
 
     def count(self, now: float) -> int:
         """Return how many recorded restarts lie within the window at `now` (at most ``max_restarts + 1``)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import InstanceOf
+from pydantic import InstanceOf, ValidationInfo, field_validator
 from tenacity import stop_after_attempt
 
 from orchestree.agents.config import StrictConfig
@@ -60,13 +60,22 @@ class OrchestratorConfig(StrictConfig):
         super().__init__(**values)
         try:
             check_name(self.name)
-            self.root_entry(())
             if self.max_workers is not None:
                 checks.count("max_workers", self.max_workers, least=1)
             if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
                 raise SpecError(f"metrics_port={self.metrics_port!r}: must be from 0 to 65535")
         except SpecError as error:
             raise SpecError(f"{self.__repr_name__()}: {error}") from None
+
+    @field_validator("max_restarts", "max_seconds")
+    @classmethod
+    def _within_bounds(cls, value: float, info: ValidationInfo) -> float:
+        """Check what concerns the root here, so that the first wrong field is the first that is named."""
+        try:
+            SupervisorEntry("", **{str(info.field_name): value})  # type: ignore[arg-type]
+        except SpecError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return value
 
     def root_entry(self, children: Iterable[ChildEntry]) -> SupervisorEntry:
         """Return the specification of the root supervisor."""

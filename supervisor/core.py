@@ -54,7 +54,8 @@ class Core:
             What to do, in order. ``Refused`` alone when an operation was a mistake; then nothing has changed.
         """
         world = self.world
-        world.now = max(world.now, now)
+        if now > world.now:
+            world.now = now
         try:
             self._take_in(event)
         except OrchestreeError as error:
@@ -75,19 +76,19 @@ class Core:
 
     def _take_in(self, event: Input) -> None:
         match event:
-            case StartTree():
-                self._start()
-            case StopTree():
-                self._stop(event)
-            case Tick():
-                while (deadline := self.world.deadlines.pop_due(self.world.now)) is not None:
-                    deadline.action()
+            case RunEnded():
+                self._run_ended(event)
             case RunReady(run, pid):
                 node = self._current(run)
                 if node is not None and node.state is AgentState.STARTING:
                     starting.ready(self.world, node, pid)
-            case RunEnded():
-                self._run_ended(event)
+            case Tick():
+                while (deadline := self.world.deadlines.pop_due(self.world.now)) is not None:
+                    deadline.action()
+            case StartTree():
+                self._start()
+            case StopTree():
+                self._stop(event)
             case RunMessage(run, name, data):
                 node = self._current(run)
                 if node is not None:
@@ -137,7 +138,7 @@ class Core:
 
     def _run_ended(self, event: RunEnded) -> None:
         node = self._current(event.run)
-        if event.run in self.world.abandoned:
+        if self.world.abandoned and event.run in self.world.abandoned:
             self.world.abandoned.discard(event.run)
             self.world.free_slots += 1
         elif node is not None and (node.state in RUNNING_STATES or node.state is AgentState.WEDGED):
@@ -168,7 +169,7 @@ class Core:
     def _look_for_the_end(self) -> bool:
         """Say so when nothing runs or can come to run by itself; True if that led to more to decide."""
         world = self.world
-        is_empty = world.active == 0 and world.root.is_up
+        is_empty = not world.active and world.root.is_up
         if not is_empty or self._was_empty:
             self._was_empty = is_empty
             return False

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
+
+_MOST_CANCELLED: Final = 64
+"""So many cancelled ones are always left in the heap; beyond that only as many as there are others."""
 
 
-@dataclass(slots=True, order=True)
+@dataclass(eq=False, slots=True)
 class Deadline:
-    """A moment (monotonic seconds) and what to do then; equal moments keep the order in which they were set."""
+    """A moment (monotonic seconds) and what to do then."""
 
     at: float
-    serial: int
-    action: Callable[[], None] = field(compare=False)
-    cancelled: bool = field(default=False, compare=False)
+    action: Callable[[], None]
+    cancelled: bool = False
 
 
 class Deadlines:
-    """A heap of deadlines that can be cancelled in O(1); cancelled ones never outnumber the others for long."""
+    """A heap of deadlines that can be cancelled in O(1); cancelled ones never outnumber the others for long.
+
+    Equal moments keep the order in which they were set.
+    """
 
     __slots__ = ("_cancelled", "_heap", "_serial")
 
     def __init__(self) -> None:
         """Start empty."""
-        self._heap: list[Deadline] = []
+        self._heap: list[tuple[float, int, Deadline]] = []
         self._serial = 0
         self._cancelled = 0
 
     def add(self, at: float, action: Callable[[], None]) -> Deadline:
         """Set a deadline."""
         self._serial += 1
-        deadline = Deadline(at, self._serial, action)
-        heapq.heappush(self._heap, deadline)
+        deadline = Deadline(at, action)
+        heapq.heappush(self._heap, (at, self._serial, deadline))
         return deadline
 
     def cancel(self, deadline: Deadline | None) -> None:
@@ -41,26 +47,26 @@ class Deadlines:
             return
         deadline.cancelled = True
         self._cancelled += 1
-        if self._cancelled > 64 and self._cancelled > len(self._heap) // 2:
-            self._heap = [entry for entry in self._heap if not entry.cancelled]
+        if self._cancelled > _MOST_CANCELLED and self._cancelled > len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if not entry[2].cancelled]
             heapq.heapify(self._heap)
             self._cancelled = 0
 
     def soonest(self) -> float | None:
         """Return the moment of the next deadline."""
         self._drop_cancelled()
-        return self._heap[0].at if self._heap else None
+        return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: float) -> Deadline | None:
         """Take out the next deadline that is due at `now`."""
         self._drop_cancelled()
-        if not self._heap or self._heap[0].at > now:
+        if not self._heap or self._heap[0][0] > now:
             return None
-        deadline = heapq.heappop(self._heap)
+        _, _, deadline = heapq.heappop(self._heap)
         deadline.cancelled = True
         return deadline
 
     def _drop_cancelled(self) -> None:
-        while self._heap and self._heap[0].cancelled:
+        while self._heap and self._heap[0][2].cancelled:
             heapq.heappop(self._heap)
-            self._cancelled = max(0, self._cancelled - 1)
+            self._cancelled -= 1

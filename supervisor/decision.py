@@ -7,8 +7,9 @@ strategy's matter (`groups.py`) and changes nothing here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from orchestree.agents.ends import IGNORED, Cause, CrashReport, ExitKind, ExitReason
+from orchestree.agents.ends import Cause, CrashReport, ExitKind, ExitReason
 from orchestree.strategies.backoff import Backoff, Streak
 from orchestree.strategies.restart import Restart
 from orchestree.strategies.window import RestartWindow
@@ -41,11 +42,12 @@ class GiveUp:
 
 
 Decision = Finish | Again | Park | GiveUp
+AT_ONCE: Final = Again(0.0)
 
 
 def comes_back(reason: ExitReason, restart: Restart) -> bool:
     """Return whether the restart type wants the child back; one that said it is not needed (IGNORE) never is."""
-    return reason != IGNORED and restart.applies(abnormal=reason.kind is ExitKind.ABNORMAL)
+    return reason.cause is not Cause.IGNORE and restart.applies(abnormal=reason.kind is ExitKind.ABNORMAL)
 
 
 def decide(
@@ -76,7 +78,7 @@ def decide(
     if not comes_back(reason, restart):
         return Finish()
     if backoff is None:
-        return Again(0.0) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)
+        return AT_ONCE if window.add(now) else GiveUp(Cause.MAX_RESTARTS)
     action = backoff.action_for(report)
     if action == "park":
         return Park(f"a rule says so: {report.message}" if report else "a rule says so")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from orchestree.strategies.errors import AlreadyPresent, NotFound, SpecError, did_you_mean
 
+from .entry_fields import check_path
 from .reconfiguring import changed_entry
 from .spec import ChildEntry, SupervisorEntry, check_children
 
@@ -56,6 +57,7 @@ class Draft:
         Raises:
             NotFound: there is none.
         """
+        check_path(path)
         if not path:
             return self.root
         parent, _, name = path.rpartition("/")
@@ -84,6 +86,7 @@ class Draft:
             NotFound: there is none.
             SpecError: a sibling depends on it.
         """
+        check_path(path)
         parent, _, name = path.rpartition("/")
         siblings = self._children.get(parent, {})
         if name not in siblings:

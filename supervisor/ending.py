@@ -151,7 +151,7 @@ def _tree_ended(world: World, root: SupervisorNode, reason: ExitReason) -> None:
     gave_up = reason != SHUTDOWN
     paths = unhealthy(world)
     world.set_state(root, AgentState.FAILED if gave_up else AgentState.STOPPED)
-    exit_code = 70 if gave_up else int(bool(paths))
+    exit_code = 70 if gave_up else int(bool(paths) or world.stop_cause == "start_failed")
     world.emit(root, OrchestratorStopped(exit_code, world.stop_cause or "", paths))
     world.out.append(TreeEnded(exit_code))
 

@@ -54,6 +54,12 @@ def check_name(name: object) -> None:
         raise SpecError(f"name={name!r}: must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
 
 
+def check_path(path: object) -> None:
+    """Raise `SpecError` unless `path` may be the path of something."""
+    if not isinstance(path, str):
+        raise SpecError(f"path={path!r}: must be a string such as 'ingest/collector'")
+
+
 def agent(value: object) -> None:
     """Raise `SpecError` unless `value` is the class of an agent that can be made."""
     if not (isinstance(value, type) and issubclass(value, BaseAgent)):

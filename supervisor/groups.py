@@ -5,6 +5,8 @@ Source: OTP supervisor.erl, restart/3. Differs: a group may have to wait, so a f
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from orchestree.strategies.restart import Restart
 
 from . import slots
@@ -25,9 +27,15 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
     """
     parent = node.parent
     assert parent is not None
+    scope = parent.scope(node)
+    if not delay and len(scope) == 1 and node.state is not AgentState.WEDGED and not world.first_start:
+        # There is nobody to stop, nothing to wait for, and nobody who could call it off.
+        node.group = None
+        consider(world, node)
+        return
     group = Group([node], {node: world.now + delay})
     _join(group, node)
-    for sibling in parent.scope(node):
+    for sibling in scope:
         if sibling is not node:
             _sweep(world, group, sibling)
     world.set_state(node, AgentState.BACKOFF)
@@ -136,4 +144,4 @@ def _participants(group: Group) -> list[Node]:
             is_temporary = node.entry.restart is Restart.TEMPORARY  # type: ignore[attr-defined]
             if node.state is AgentState.COMPLETED and not node.held and not is_temporary:
                 found[node] = None
-    return sorted(found, key=lambda node: node.position)
+    return sorted(found, key=attrgetter("position"))

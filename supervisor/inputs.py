@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
 from orchestree.strategies.errors import OrchestreeError
@@ -106,9 +107,8 @@ class KillRun:
     run: RunId
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Publish an event; the driver numbers and stamps it."""
+class Emit(NamedTuple):
+    """Publish an event; the driver numbers and stamps it. A tuple because it is made several times a decision."""
 
     path: str
     incarnation: int

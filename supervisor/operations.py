@@ -141,6 +141,8 @@ def _register(world: World, parent_path: str, entry: ChildEntry, *, must_start: 
     check_significant(entry, parent.entry.auto_shutdown, parent_path)
     if isinstance(entry, SupervisorEntry):
         check_tree(entry, f"{parent_path}/{entry.name}" if parent_path else entry.name)
+    if must_start and not parent.is_up:
+        raise NotRunning(f"{entry.name!r}: its supervisor {parent_path!r} is {parent.state}")
     node = world.add(parent, entry)
     node.must_start = must_start
     for added in walk(node):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestree.strategies.errors import SpecError, did_you_mean
+from orchestree.strategies.errors import AlreadyPresent, SpecError, did_you_mean
 from orchestree.strategies.restart import AutoShutdown, AutoShutdownName, parse_enum
 
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
@@ -40,7 +40,7 @@ def start_order(entries: Sequence[ChildEntry], where: str = "") -> list[ChildEnt
     index = {name: number for number, name in enumerate(names)}
     if len(index) < len(names):
         twice = next(name for number, name in enumerate(names) if index[name] != number)
-        raise SpecError(f"name={twice!r}: stands twice{_inside(where)}")
+        raise AlreadyPresent(f"name={twice!r}: stands twice{_inside(where)}")
     dependents: dict[str, list[int]] = {}
     missing: list[int] = []
     for number, entry in enumerate(entries):
@@ -84,7 +84,9 @@ def check_dynamic_child(entry: ChildEntry, where: str) -> None:
             raise SpecError(f"{entry.name!r}: {name}={wanted!r}: its supervisor{_inside(where)} is dynamic")
 
 
-def check_childspecs(children: object, auto_shutdown: AutoShutdown | AutoShutdownName | None = None) -> None:
+def check_childspecs(
+    children: Iterable[ChildEntry], auto_shutdown: AutoShutdown | AutoShutdownName | None = None
+) -> None:
     """Check children as a supervisor would at its start, without one (OTP: check_childspecs).
 
     Args:
@@ -94,7 +96,7 @@ def check_childspecs(children: object, auto_shutdown: AutoShutdown | AutoShutdow
     Raises:
         SpecError: the first rule that is broken.
     """
-    root = SupervisorEntry("", children=children)  # type: ignore[arg-type]
+    root = SupervisorEntry("", children=children)
     chosen = None if auto_shutdown is None else parse_enum(AutoShutdown, auto_shutdown, "auto_shutdown")
     for entry in start_order(root.children):
         if chosen is not None:

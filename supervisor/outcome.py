@@ -8,12 +8,11 @@ from orchestree.agents.ends import IGNORED, SHUTDOWN, Cause, CrashReport, ExitKi
 from orchestree.strategies.restart import AutoShutdown
 
 from . import groups, slots
-from .decision import Again, Decision, Finish, GiveUp, Park, comes_back, decide
+from .decision import Again, Decision, Finish, GiveUp, Park, decide
 from .events import (
     AgentCrashed,
     AgentParked,
     AgentRestarting,
-    EventData,
     OrchestratorStopping,
     RestartCause,
     SupervisorRestarting,
@@ -82,30 +81,29 @@ def say_restarting(
 ) -> None:
     """Count and announce a restart that has been decided."""
     node.restarts_total += 1
-    data: EventData = SupervisorRestarting(cause, delay, attempt)
     if isinstance(node, AgentNode):
-        data = AgentRestarting(cause, delay, attempt, error)
-    world.emit(node, data)
+        world.emit(node, AgentRestarting(cause, delay, attempt, error))
+    else:
+        world.emit(node, SupervisorRestarting(cause, delay, attempt))
 
 
 def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport | None) -> Decision:
     assert node.parent is not None
-    node.streak = current_streak(node, world.now)
-    if comes_back(reason, node.entry.restart):
-        node.streak = node.streak.failed(world.now)
-    draw = world.settings.draw()
+    before = current_streak(node, world.now)
+    streak = before.failed(world.now)
+    draw = world.settings.draw() if node.backoff is not None else 0.0
     decision = decide(
         reason,
         report,
         restart=node.entry.restart,
         backoff=node.backoff,
-        streak=node.streak,
+        streak=streak,
         window=node.parent.window,
         now=world.now,
         draw=draw,
     )
+    node.streak = before if isinstance(decision, Finish) else streak
     if isinstance(decision, Again):
-        node.streak = node.streak.waits(decision.delay)
         node.delay = Delay(world.now, decision.delay, report, draw)
     return decision
 
@@ -115,6 +113,7 @@ def _carry_out(world: World, node: AnyNode, decision: Decision, final: AgentStat
     assert node.parent is not None
     match decision:
         case Again(delay):
+            node.streak = node.streak.waits(delay)
             say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures)
             groups.restart_with_siblings(world, node, delay)
         case Park(why):

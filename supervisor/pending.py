@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestree.agents.ends import CrashReport
 
@@ -39,8 +39,7 @@ class Group:
         return max(self.delays.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Delay:
+class Delay(NamedTuple):
     """The delay of a restart that was decided, with all it was computed from but the policy."""
 
     began: float
@@ -58,10 +57,9 @@ class Pool:
     pending: set[Node]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ticket:
-    """A place in the queue for a worker slot; one that its node no longer holds is void."""
+class Ticket(NamedTuple):
+    """A place in the queue for a worker slot; one that its node no longer holds is void. No two are equal."""
 
     key: tuple[int, ...]
     serial: int
-    node: AgentNode = field(compare=False)
+    node: AgentNode

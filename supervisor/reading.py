@@ -13,6 +13,7 @@ import psutil
 
 from orchestree.strategies.errors import NotFound, SpecError, did_you_mean
 
+from .entry_fields import check_path
 from .event_manager import EventManager
 from .events import Event, EventType
 from .spec import ChildEntry
@@ -63,6 +64,7 @@ class TreeReader:
         Raises:
             NotFound: there is none.
         """
+        check_path(path)
         status = self._status(path)
         if status is None:
             raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, list(self._snapshots))}")
@@ -73,9 +75,10 @@ class TreeReader:
 
     def entry(self, path: str) -> ChildEntry:
         """Return the specification of an agent or supervisor."""
+        self.status(path)
         node = self._world.nodes.get(path)
         if node is None:
-            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, list(self._snapshots))}")
+            raise NotFound(f"{path!r} has left the tree")
         return node.entry
 
     def children(self, path: str) -> list[Status]:

@@ -115,7 +115,7 @@ def _delay_anew(world: World, node: AnyNode, seconds: float) -> float:
     assert delay is not None
     assert group is not None
     node.streak = node.streak.waits(seconds - delay.seconds)
-    node.delay = replace(delay, seconds=seconds)
+    node.delay = delay._replace(seconds=seconds)
     group.delays[node] = delay.began + seconds
     if not group.started:
         groups.reschedule(world, group)

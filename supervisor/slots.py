@@ -27,6 +27,8 @@ def release(world: World, node: Node) -> None:
 
 def make_pool(world: World, members: list[Node]) -> None:
     """Put the slots of a group that starts into one pool."""
+    if world.settings.max_workers is None:
+        return
     agents = [node for node in members if isinstance(node, AgentNode)]
     pool = Pool(sum(node.has_slot for node in agents), frozenset(members), set(agents))
     for node in agents:
@@ -50,10 +52,11 @@ def leave_pool(world: World, node: AgentNode) -> None:
 def take_reserved(world: World, node: AgentNode) -> bool:
     """Take a slot from the node's pool, or use the one it holds; False if there is none."""
     pool = node.pool
-    if not node.has_slot and pool is not None and pool.slots:
-        pool.slots -= 1
-        node.has_slot = True
-    leave_pool(world, node)
+    if pool is not None:
+        if not node.has_slot and pool.slots:
+            pool.slots -= 1
+            node.has_slot = True
+        leave_pool(world, node)
     if world.settings.max_workers is None:
         # Nothing caps the tree: nobody ever queues.
         node.has_slot = True

@@ -92,16 +92,17 @@ class AgentEntry:
         replace_wedged: bool = False,
     ) -> None:
         """Check and freeze the specification."""
-        entry_fields.agent(agent)
         check_name(name)
+        entry_fields.agent(agent)
         with_name = f"agent {name!r}: "
         try:
             parsed_restart = parse_enum(Restart, restart, "restart")
             values: dict[str, object] = {
+                "restart": parsed_restart,
+                "significant": entry_fields.significant(significant, parsed_restart),
+                "executor": entry_fields.executor(agent, executor),
                 "config": build_config(agent, config, {}, ENTRY_FIELDS),
                 "params": entry_fields.params(params),
-                "executor": entry_fields.executor(agent, executor),
-                "restart": parsed_restart,
                 "strategy": None if strategy is None else parse_enum(Strategy, strategy, "strategy"),
                 "backoff": entry_fields.backoff(backoff),
                 "shutdown": entry_fields.shutdown(shutdown),
@@ -109,12 +110,18 @@ class AgentEntry:
                 if start_timeout is None
                 else checks.seconds("start_timeout", start_timeout, allow_zero=False),
                 "depends_on": entry_fields.depends_on(depends_on),
-                "significant": entry_fields.significant(significant, parsed_restart),
                 "replace_wedged": checks.flag("replace_wedged", replace_wedged),
             }
         except SpecError as error:
             raise SpecError(f"{with_name}{error}") from None
         _fill(self, {"agent": agent, "name": name, **values})
+
+    def without_arguments(self) -> AgentEntry:
+        """Return a copy that keeps neither ``config`` nor ``params`` alive; nothing can be started with it."""
+        bare = object.__new__(AgentEntry)
+        values = {field.name: getattr(self, field.name) for field in fields(AgentEntry)}
+        _fill(bare, values | {"config": AgentConfig.model_construct(), "params": entry_fields.params(None)})
+        return bare
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -184,10 +191,10 @@ class SupervisorEntry:
                 "max_seconds": checks.seconds("max_seconds", max_seconds, allow_zero=False),
                 "auto_shutdown": parse_enum(AutoShutdown, auto_shutdown, "auto_shutdown"),
                 "restart": parsed_restart,
+                "significant": entry_fields.significant(significant, parsed_restart),
                 "backoff": entry_fields.backoff(backoff),
                 "shutdown": entry_fields.shutdown(shutdown),
                 "depends_on": entry_fields.depends_on(depends_on),
-                "significant": entry_fields.significant(significant, parsed_restart),
                 "children": check_children(children),
                 "dynamic": checks.flag("dynamic", dynamic),
                 "max_children": entry_fields.max_children(max_children, dynamic),
@@ -195,7 +202,7 @@ class SupervisorEntry:
             if dynamic:
                 entry_fields.check_dynamic(values)
         except SpecError as error:
-            raise SpecError(f"{label}{error}") from None
+            raise type(error)(f"{label}{error}") from None
         _fill(self, {"name": name, **values})
 
 

@@ -61,6 +61,8 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
     world.set_state(node, AgentState.STARTING)
     if node.first_run:
         world.starting_up.add(node)
+    elif world.starting_up:
+        world.starting_up.discard(node)
     world.emit(node, AgentStarting(node.entry.executor, chosen))
     world.out.append(StartRun(RunId(node.path, node.incarnation)))
     limit_start(world, node)
@@ -160,14 +162,15 @@ def _check_ready(world: World, node: SupervisorNode) -> None:
 def _blockers(node: Node) -> list[Node | str]:
     """Return what `node` has to wait for, each once; a name stands for a sibling that is not there."""
     parent = node.parent
-    if parent is None:
+    names: tuple[str, ...] = node.entry.depends_on  # type: ignore[attr-defined]
+    if parent is None or not (names or parent.entry.strategy is Strategy.REST_FOR_ONE):
         return []
     found: dict[Node | str, None] = {}
     if parent.entry.strategy is Strategy.REST_FOR_ONE:
         previous = parent.before(node)
         if previous and previous.state is not AgentState.READY and previous.state not in NOT_DUE_STATES:
             found[previous] = None
-    for name in node.entry.depends_on:  # type: ignore[attr-defined]
+    for name in names:
         dependency = parent.find(name)
         if dependency is None or dependency.state not in _MET:
             found[dependency or name] = None

@@ -69,7 +69,7 @@ def advance(world: World, supervisor: SupervisorNode) -> None:
 def gone(world: World, node: Node) -> None:
     """Go on with the stop order: nothing of `node` has to be awaited any more."""
     parent = node.parent
-    if parent is not None and node in parent.awaited:
+    if parent is not None and parent.awaited and node in parent.awaited:
         parent.awaited.discard(node)
         advance(world, parent)
 

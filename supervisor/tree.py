@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final
+from typing import ClassVar, Final
 
 from orchestree.agents.ends import CrashReport, ExitReason
 from orchestree.strategies.backoff import Backoff, Streak
@@ -38,11 +38,14 @@ class Node:
         deadline: of its start or its stop, whichever runs.
         delay: of the restart that it waits for by its own failure.
         stopping_since: when it was last asked to stop.
+        active_states: in which of them it keeps the tree from being empty.
         must_start: it leaves the tree if the start that runs fails: whoever asked for it is told.
     """
 
+    active_states: ClassVar[frozenset[AgentState]]
     path: str
     parent: SupervisorNode | None
+    name: str = field(init=False)
     position: int
     key: tuple[int, ...]
     backoff: Backoff | None
@@ -61,14 +64,13 @@ class Node:
     restarts_total: int = 0
     waiting_for: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Note the name among its siblings."""
+        self.name = self.path.rpartition("/")[2]
+
     def age(self, now: float) -> float:
         """Return the seconds since its last start."""
         return 0.0 if self.started_at is None else now - self.started_at
-
-    @property
-    def name(self) -> str:
-        """Name among its siblings."""
-        return self.path.rpartition("/")[2]
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +86,9 @@ class AgentNode(Node):
         first_run: whether this incarnation is the first of this entry.
     """
 
+    active_states = frozenset(
+        {AgentState.QUEUED, AgentState.STARTING, AgentState.READY, AgentState.STOPPING, AgentState.BACKOFF}
+    )
     entry: AgentEntry = field(kw_only=True)
     can_kill: bool = field(kw_only=True)
     has_slot: bool = False
@@ -111,6 +116,7 @@ class SupervisorNode(Node):
         awaited: those that have been asked and have not ended.
     """
 
+    active_states = frozenset({AgentState.STOPPING, AgentState.BACKOFF})
     entry: SupervisorEntry = field(kw_only=True)
     window: RestartWindow = field(kw_only=True)
     children: dict[str, Node] = field(default_factory=dict)
@@ -129,6 +135,15 @@ class SupervisorNode(Node):
     def is_up(self) -> bool:
         """Whether it starts children."""
         return self.state in (AgentState.STARTING, AgentState.READY)
+
+    def heeds(self, node: Node) -> bool:
+        """Whether anybody may have to act on a new state of the child `node`."""
+        return (
+            self.state is AgentState.STARTING
+            or node.name in self.wanted
+            or node.state is AgentState.WAITING
+            or self.entry.strategy is Strategy.REST_FOR_ONE
+        )
 
     def find(self, name: str) -> Node | None:
         """Return the child of this name, or what is left of a temporary one."""

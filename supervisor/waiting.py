@@ -71,19 +71,28 @@ class Started:
         """Nothing is known yet."""
         self._path = path
         self._settled = is_settled(path)
+        self._node: Node | None = None
         self.error: str | None = None
         self.ignored = False
 
     def __call__(self, world: World) -> bool:
         """Look; once it is over the attributes say how."""
+        # It may leave the tree by failing, or make room for another of its name.
+        self._node = self._node or world.find(self._path)
         if not self._settled(world):
             return False
-        node = world.find(self._path)
-        if isinstance(node, AgentNode) and node.ready_since is None:
-            self.ignored = node.state is AgentState.COMPLETED
-            if node.state is AgentState.FAILED:
-                self.error = node.last_crash.message if node.last_crash else "it failed"
+        if isinstance(self._node, AgentNode) and self._node.ready_since is None:
+            self._look_at(self._node)
         return True
+
+    def _look_at(self, node: AgentNode) -> None:
+        match node.state:
+            case AgentState.FAILED:
+                self.error = node.last_crash.message if node.last_crash else "it failed"
+            case AgentState.STOPPED | AgentState.REGISTERED:
+                self.error = "it was stopped before it was ready"
+            case state:
+                self.ignored = state is AgentState.COMPLETED
 
 
 def is_in(path: str, state: AgentState | str) -> Until:

@@ -20,7 +20,7 @@ from orchestree.strategies.restart import Restart
 from orchestree.strategies.window import RestartWindow
 
 from .deadlines import Deadlines
-from .entry_fields import Inherit
+from .entry_fields import Inherit, check_path
 from .events import AgentTerminated, EventData
 from .inputs import Effect, Emit
 from .order import start_order
@@ -29,10 +29,7 @@ from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .states import AgentState, RunMode
 from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 
-_ACTIVE_AGENT = frozenset(
-    {AgentState.QUEUED, AgentState.STARTING, AgentState.READY, AgentState.STOPPING, AgentState.BACKOFF}
-)
-_ACTIVE_SUPERVISOR = frozenset({AgentState.STOPPING, AgentState.BACKOFF})
+_STARTS = frozenset({AgentState.STARTING, AgentState.STOPPING})  # its first start is not over
 
 ChooseNext = Callable[[tuple[str, ...]], str | None]
 
@@ -141,6 +138,7 @@ class World:
         Raises:
             NotFound: there is none.
         """
+        check_path(path)
         node = self.nodes.get(path)
         if node is None:
             raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, self.nodes)}")
@@ -162,15 +160,16 @@ class World:
 
     def set_state(self, node: Node, state: AgentState) -> None:
         """Move `node` to `state`; its neighbours are looked at afterwards."""
-        active = _ACTIVE_AGENT if isinstance(node, AgentNode) else _ACTIVE_SUPERVISOR
+        active = node.active_states
         self.active += (state in active) - (node.state in active)
         node.state = state
         if state is not AgentState.WAITING:
             node.waiting_for = ()
-        if state not in (AgentState.STARTING, AgentState.STOPPING):
+        if self.starting_up and state not in _STARTS:
             self.starting_up.discard(node)
         self.touched[node] = None
-        self.changed.append(node)
+        if node.parent is not None and node.parent.heeds(node):
+            self.changed.append(node)
 
     def cancel_deadline(self, node: Node) -> None:
         """Forget the running start or stop deadline of `node`."""
@@ -204,7 +203,7 @@ class World:
         never_started = node.must_start and state is AgentState.FAILED
         node.must_start = False
         if node.entry.restart is Restart.TEMPORARY or node.parent.entry.dynamic or never_started:
-            self.remove(node, remember=True)
+            self.remove(node, remember=not never_started)
 
     def remove(self, node: AnyNode, *, remember: bool) -> None:
         """Take a child that does not run, and all below it, out of the tree."""
@@ -214,6 +213,9 @@ class World:
         self.changed.append(node)
         for gone in [*walk(node), *([forgotten] if forgotten else [])]:
             self.touched[gone] = None
+            if isinstance(gone, AgentNode):
+                # It never starts again: what its arguments hold on to is let go.
+                gone.entry = gone.entry.without_arguments()
             if self.nodes.get(gone.path) is gone:
                 del self.nodes[gone.path]
                 if gone.state is AgentState.WEDGED:

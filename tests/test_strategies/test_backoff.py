@@ -10,8 +10,11 @@ import tenacity
 from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, stop_before_delay
 
 from orchestree.agents.ends import Cause
-from orchestree.strategies.backoff import BUILT_IN_RULES, CAUSES, AgentFailure, Backoff, Rule, Streak
+from orchestree.strategies.backoff import AgentFailure, Backoff, Streak
+from orchestree.strategies.rules import BUILT_IN_RULES, CAUSES, Rule
 from orchestree.strategies.errors import SpecError
+
+pytestmark = pytest.mark.policy
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,12 @@ def test_a_rule_matches_when_every_field_that_is_given_fits(rule: Rule, matches:
     assert rule.matches(Failed()) is matches
 
 
+def test_a_name_without_its_module_matches_however_deep_the_module_lies() -> None:
+    failure = Failed(exception_types=("app.io.disk.Full", "builtins.OSError"))
+    for name, matches in (("Full", True), ("app.io.disk.Full", True), ("disk.Full", False), ("io.disk.Full", False)):
+        assert Rule(action="park", exception=name).matches(failure) is matches
+
+
 def test_rules_match_exit_codes_and_signals() -> None:
     assert Rule(action="park", exit_code=0).matches(Failed(exit_code=0))
     assert not Rule(action="park", exit_code=0).matches(Failed(exit_code=None))
@@ -220,3 +229,65 @@ def test_a_policy_is_a_value_that_cannot_be_changed() -> None:
 def test_a_streak_counts_failures_from_the_first_on() -> None:
     streak = Streak().failed(5.0).waits(0.25).failed(6.0).waits(0.5)
     assert streak == Streak(failures=2, since=5.0, waited_s=0.75)
+
+
+@pytest.mark.parametrize(
+    ("backoff", "line"),
+    [
+        (Backoff(), "Backoff()"),
+        (Backoff(wait=tenacity.wait_fixed(3), stop=stop_after_attempt(5)),
+         "Backoff(wait=wait_fixed, stop=stop_after_attempt)"),
+        (Backoff(jitter=0.5, on_give_up="escalate"), "Backoff(jitter=0.5, on_give_up='escalate')"),
+        (Backoff(wait=delays), "Backoff(wait=delays)"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_as_text_a_policy_is_what_differs_from_the_default(backoff: Backoff, line: str) -> None:
+    assert str(backoff) == line
+
+
+def test_a_wrong_policy_is_told_so_word_for_word() -> None:
+    for fields, message in (
+        ({"wait": 5}, "backoff: wait=5: must be a tenacity wait object"),
+        ({"stop": 5}, "backoff: stop=5: must be a tenacity stop object"),
+        ({"jitter": -0.5}, "backoff: jitter=-0.5: must be a finite number of seconds, 0 or more"),
+        ({"jitter": 1.5}, "backoff: jitter=1.5: must be from 0 to 1"),
+        ({"stable_after": -1}, "backoff: stable_after=-1: must be a finite number of seconds, 0 or more"),
+        ({"on_give_up": "stop"}, "backoff: on_give_up='stop': must be park or escalate"),
+        ({"rules": 5}, "backoff: rules=5: must be a tuple of Rule"),
+        ({"rules": ["park"]}, "backoff: rules: 'park': must be a Rule"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            Backoff(**fields)  # type: ignore[arg-type]
+        assert str(refused.value) == message
+
+
+def test_a_wrong_word_in_a_rule_is_told_so_word_for_word() -> None:
+    causes = "exception, exit, signal, oom, watchdog, memory, start_failed, start_timeout, lost"
+    for fields, message in (
+        ({"action": "stop"}, "rule: action='stop': must be one of restart, park, escalate"),
+        ({"action": "park", "cause": "lots"}, f"rule: cause='lots': must be one of {causes} (did you mean 'lost'?)"),
+        ({"action": "park", "phase": 5}, "rule: phase=5: must be one of setup, execute, teardown"),
+        ({"action": None}, "rule: action=None: must be one of restart, park, escalate"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            Rule(**fields)  # type: ignore[arg-type]
+        assert str(refused.value) == message
+
+
+def test_every_action_cause_and_phase_may_stand_in_a_rule() -> None:
+    for action in ("restart", "park", "escalate"):
+        for cause in (None, *CAUSES):
+            for phase in (None, "setup", "execute", "teardown"):
+                Rule(action=action, cause=cause, phase=phase)  # type: ignore[arg-type]
+
+
+def test_a_failure_is_handed_to_tenacity_as_an_exception_with_its_message() -> None:
+    assert str(AgentFailure(Failed(message="no disk"))) == "no disk"
+    assert str(AgentFailure(None)) == "ended"
+    assert AgentFailure(None).failure is None
+
+
+@pytest.mark.parametrize("answer", [float("nan"), float("inf")])
+def test_a_wait_that_is_no_finite_number_is_an_error_that_says_so(answer: float) -> None:
+    with pytest.raises(ValueError, match=f"^wait answered {answer}$"):
+        Backoff(wait=lambda state: answer).verdict(Streak(1), None, 0.0, 0.0)

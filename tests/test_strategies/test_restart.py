@@ -7,6 +7,8 @@ import pytest
 from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown, Restart, Strategy, parse_enum
 
+pytestmark = pytest.mark.policy
+
 
 @pytest.mark.parametrize(
     ("restart", "after_normal", "after_failure"),
@@ -38,3 +40,11 @@ def test_any_other_value_is_refused_with_the_field_and_the_choices(value: object
 def test_a_misspelt_name_gets_a_suggestion() -> None:
     with pytest.raises(SpecError, match="did you mean 'rest_for_one'"):
         parse_enum(Strategy, "Rest_For_One", "strategy")
+
+
+def test_what_is_refused_is_told_the_choices_and_the_nearest_of_them_whatever_its_case() -> None:
+    choices = "must be one of permanent, transient, temporary"
+    for value, suggestion in (("TRANSIENT", " (did you mean 'transient'?)"), ("zzz", ""), (1, ""), (None, "")):
+        with pytest.raises(SpecError) as refused:
+            parse_enum(Restart, value, "restart")
+        assert str(refused.value) == f"restart={value!r}: {choices}{suggestion}"

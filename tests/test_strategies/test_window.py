@@ -8,6 +8,8 @@ import pytest
 
 from orchestree.strategies.window import RestartWindow
 
+pytestmark = pytest.mark.policy
+
 
 def test_max_restarts_are_allowed_and_one_more_is_not() -> None:
     window = RestartWindow(2, 10.0)
@@ -32,6 +34,26 @@ def test_the_stamp_is_set_also_when_the_answer_is_no() -> None:
     window = RestartWindow(1, 10.0)
     assert [window.add(0.0), window.add(1.0), window.add(10.5)] == [True, False, False]
     assert window.count(10.5) == 2
+
+
+def test_it_counts_what_lies_within_the_window_both_ends_included() -> None:
+    window = RestartWindow(3, 10.0)
+    for now in (0.0, 4.0, 10.0):
+        window.add(now)
+    assert [window.count(now) for now in (10.0, 10.1, 14.0, 14.1, 20.0, 20.1)] == [3, 2, 2, 1, 1, 0]
+
+
+def test_other_bounds_keep_the_latest_stamps() -> None:
+    window = RestartWindow(3, 10.0)
+    for now in (0.0, 1.0, 2.0):
+        window.add(now)
+    narrow, wide = window.resized(1, 5.0), window.resized(4, 20.0)
+    assert (narrow.max_restarts, narrow.max_seconds, wide.max_restarts, wide.max_seconds) == (1, 5.0, 4, 20.0)
+    assert [narrow.count(now) for now in (2.0, 6.0, 6.5)] == [2, 2, 1]
+    assert wide.count(2.0) == 3
+    assert not narrow.add(6.9)
+    assert [wide.add(now) for now in (20.0, 20.5)] == [True, True]
+    assert window.count(2.0) == 3
 
 
 def test_it_remembers_no_more_than_it_needs() -> None:

@@ -8,9 +8,12 @@ from tenacity import stop_after_attempt, wait_fixed
 from virtual import agent, supervisor
 
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, ExitKind, ExitReason
-from orchestree.strategies.backoff import Backoff, Rule
+from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.rules import Rule
 from orchestree.supervisor.events import SupervisorRestarting, SupervisorTerminated
 from orchestree.supervisor.tree import SupervisorNode
+
+pytestmark = pytest.mark.policy
 
 GAVE_UP = ExitReason(ExitKind.SHUTDOWN, Cause.MAX_RESTARTS)
 ESCALATED = ExitReason(ExitKind.SHUTDOWN, Cause.ESCALATED)

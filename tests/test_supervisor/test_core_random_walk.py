@@ -11,11 +11,14 @@ from virtual import agent, process, supervisor
 
 from orchestree.agents.ends import IGNORED, NORMAL, SHUTDOWN, Cause, ExitReason, abnormal
 from orchestree.agents.executor import RunEnded, RunId, RunReady
-from orchestree.strategies.backoff import Backoff, Rule
+from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.rules import Rule
 from orchestree.strategies.errors import OrchestreeError
 from orchestree.supervisor.spec import ChildEntry
 from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.world import Settings
+
+pytestmark = pytest.mark.policy
 
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one", "dependents")
 RESTARTS = ("permanent", "transient", "temporary")
@@ -192,6 +195,12 @@ def walk(seed: int, steps: int) -> None:
         raise AssertionError("\n".join([f"seed {seed}, {error!r}", *this.said[-40:]])) from error
 
 
+def test_a_few_short_walks_break_no_invariant() -> None:
+    for seed in range(40):
+        walk(seed, steps=40)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 1200, 300))
 def test_whatever_happens_no_invariant_of_the_core_is_ever_broken(first: int) -> None:
     for seed in range(first, first + 300):

@@ -11,12 +11,15 @@ from tenacity import stop_after_attempt, stop_after_delay, wait_chain, wait_fixe
 from virtual import agent, process, supervisor
 
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, ExitReason, abnormal
-from orchestree.strategies.backoff import Backoff, Rule
+from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.rules import Rule
 from orchestree.supervisor.events import AgentParked, AgentRestarting, AgentTerminated
 from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.streaks import current_streak
 from orchestree.supervisor.tree import AgentNode
 from orchestree.supervisor.world import Settings
+
+pytestmark = pytest.mark.policy
 
 CRASH = abnormal(Cause.EXCEPTION)
 KILLED = abnormal(Cause.SIGNAL)

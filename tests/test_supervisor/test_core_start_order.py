@@ -9,7 +9,8 @@ from checked import CheckedTree
 from virtual import agent, process, supervisor
 
 from orchestree.agents.ends import NORMAL
-from orchestree.strategies.backoff import Backoff, Rule
+from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.rules import Rule
 from orchestree.supervisor.events import (
     AgentReady,
     AgentWaiting,
@@ -19,6 +20,8 @@ from orchestree.supervisor.events import (
 )
 from orchestree.supervisor.spec import ChildEntry
 from orchestree.supervisor.world import Settings
+
+pytestmark = pytest.mark.policy
 
 PARKS = Backoff(rules=(Rule(action="park"),))
 

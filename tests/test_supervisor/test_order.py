@@ -5,12 +5,23 @@ from __future__ import annotations
 import random
 
 import pytest
-from virtual import agent, supervisor
+from virtual import AsyncWorker, agent, process, refused, supervisor
 
 from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown
-from orchestree.supervisor.order import check_dependencies, check_significant, check_tree, start_order
-from orchestree.supervisor.spec import ChildEntry
+from orchestree.supervisor.order import (
+    StartStep,
+    check_childspecs,
+    check_dependencies,
+    check_dynamic_child,
+    check_significant,
+    check_tree,
+    start_order,
+    start_steps,
+)
+from orchestree.supervisor.spec import AgentEntry, ChildEntry
+
+pytestmark = pytest.mark.policy
 
 
 def order(*entries: ChildEntry) -> list[str]:
@@ -107,3 +118,89 @@ def test_a_long_chain_of_dependencies_is_put_in_order_without_recursion() -> Non
     entries = [agent("n0"), *(agent(f"n{number}", depends_on=[f"n{number - 1}"]) for number in range(1, 5_000))]
     entries.reverse()
     assert order(*entries)[:3] == ["n0", "n1", "n2"]
+
+
+def test_messages_name_the_supervisor_unless_it_is_the_root() -> None:
+    twice = [agent("a"), agent("b"), agent("b")]
+    unknown = [agent("database"), agent("web", depends_on=["databse"])]
+    circle = [agent("a", depends_on=["b"]), agent("b", depends_on=["a"])]
+    for entries, message, suggestion in (
+        (twice, "name='b': stands twice", ""),
+        (unknown, "'web': depends_on='databse': no such sibling", " (did you mean 'database'?)"),
+        (circle, "depends_on: cycle a -> b -> a", ""),
+    ):
+        at_root = refused(lambda entries=entries: start_order(entries))  # type: ignore[misc]
+        within = refused(lambda entries=entries: start_order(entries, "team"))  # type: ignore[misc]
+        assert isinstance(at_root, SpecError)
+        assert str(at_root) == f"{message}{suggestion}"
+        assert str(within) == f"{message} in 'team'{suggestion}"
+
+
+def test_a_significant_child_of_the_root_is_refused_in_whole_words() -> None:
+    error = refused(lambda: check_tree(supervisor("", agent("a", significant=True))))
+    assert str(error) == "'a': significant=True: its supervisor has auto_shutdown=never"
+    check_tree(supervisor("", agent("a", significant=True), auto_shutdown="any_significant"))
+
+
+def test_the_path_of_what_is_wrong_begins_below_the_root() -> None:
+    bad = supervisor("team", agent("x", depends_on=["y"]))
+    assert str(refused(lambda: check_tree(supervisor("", bad)))).endswith("in 'team'")
+    assert str(refused(lambda: check_tree(supervisor("", bad), "far"))).endswith("in 'far/team'")
+
+
+def test_the_steps_of_a_tree_are_everything_in_start_order_depth_first() -> None:
+    tree = supervisor(
+        "",
+        agent("web", depends_on=["team"], restart="permanent"),
+        supervisor("team", process("y", depends_on=["x"]), AgentEntry(AsyncWorker, "x"), restart="temporary"),
+        supervisor("empty"),
+    )
+    assert start_steps(tree) == [
+        StartStep("team", "supervisor", None, "temporary", ()),
+        StartStep("team/x", "agent", "async", "transient", ()),
+        StartStep("team/y", "agent", "process", "transient", ("x",)),
+        StartStep("web", "agent", "thread", "permanent", ("team",)),
+        StartStep("empty", "supervisor", None, "permanent", ()),
+    ]
+    assert [step.path for step in start_steps(supervisor("", supervisor("s", agent("a"))), "far")] == [
+        "far/s",
+        "far/s/a",
+    ]
+
+
+def test_a_child_of_a_dynamic_supervisor_knows_nothing_of_siblings() -> None:
+    check_dynamic_child(agent("a", significant=False), "pool")
+    check_dynamic_child(supervisor("s", strategy="one_for_all"), "pool")
+    for entry, message in (
+        (agent("a", depends_on=["b"]), "'a': depends_on=('b',): its supervisor in 'pool' is dynamic"),
+        (agent("a", strategy="one_for_one"), "'a': strategy=<Strategy.ONE_FOR_ONE: 'one_for_one'>: its supervisor"),
+        (supervisor("s", depends_on=["b"]), "'s': depends_on=('b',): its supervisor in 'pool' is dynamic"),
+    ):
+        error = refused(lambda entry=entry: check_dynamic_child(entry, "pool"))  # type: ignore[misc]
+        assert str(error).startswith(message)
+    assert str(refused(lambda: check_dynamic_child(agent("a", depends_on=["b"]), ""))) == (
+        "'a': depends_on=('b',): its supervisor is dynamic"
+    )
+
+
+def test_children_can_be_checked_without_a_supervisor() -> None:
+    check_childspecs([agent("b", depends_on=["a"]), agent("a", significant=True), supervisor("s", agent("x"))])
+    check_childspecs([agent("a", significant=True)], "all_significant")
+    check_childspecs([], "never")
+
+
+def test_children_checked_without_a_supervisor_break_the_same_rules() -> None:
+    inner = supervisor("s", agent("x", depends_on=["y"]))
+    for children, auto_shutdown, message in (
+        ([agent("a"), agent("a")], None, "name='a': stands twice among the children"),
+        ([agent("a", depends_on=["b"])], None, "'a': depends_on='b': no such sibling"),
+        ([agent("a", significant=True)], "never", "'a': significant=True: its supervisor has auto_shutdown=never"),
+        ([inner], None, "'x': depends_on='y': no such sibling in 's'"),
+        (
+            [agent("a")],
+            "sometimes",
+            "auto_shutdown='sometimes': must be one of never, any_significant, all_significant",
+        ),
+    ):
+        error = refused(lambda c=children, a=auto_shutdown: check_childspecs(c, a))  # type: ignore[arg-type, misc]
+        assert str(error) == message
