@@ -63,7 +63,8 @@ class Core:
         self._settle()
         if not world.starting_up:
             world.first_start = False
-        return world.take()
+        effects, world.out = world.out, []
+        return effects
 
     def next_deadline(self) -> float | None:
         """Return when `Tick` is due at the latest (monotonic seconds), None if nothing waits for time."""
@@ -163,15 +164,16 @@ class Core:
                 starting.grant_slots(world)
             elif world.unannounced:
                 slots.announce(world)
+            elif world.active:
+                self._was_empty = False
+                return
             elif not self._look_for_the_end():
                 return
 
     def _look_for_the_end(self) -> bool:
         """Say so when nothing runs or can come to run by itself; True if that led to more to decide."""
         world = self.world
-        is_empty = not world.active and world.root.is_up
-        if not is_empty or self._was_empty:
-            self._was_empty = is_empty
+        if self._was_empty or not world.root.is_up:
             return False
         waiting = [node for node in walk(world.root) if node.state is AgentState.WAITING]
         if any(node.group is not None for node in waiting):

@@ -22,9 +22,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """It comes back after `delay` seconds; the window has its stamp."""
+    """It comes back after `delay` seconds, for which `draw` was drawn; the window has its stamp."""
 
     delay: float
+    draw: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class GiveUp:
 
 
 Decision = Finish | Again | Park | GiveUp
-AT_ONCE: Final = Again(0.0)
+AT_ONCE: Final = Again(0.0, 0.0)
 
 
 def comes_back(reason: ExitReason, restart: Restart) -> bool:
@@ -92,4 +93,4 @@ def decide(
         return GiveUp(Cause.ESCALATED)
     if verdict.gives_up:
         return Park(f"failed {streak.failures} times in a row" if streak.failures > 1 else "failed")
-    return Again(verdict.delay) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)
+    return Again(verdict.delay, draw) if window.add(now) else GiveUp(Cause.MAX_RESTARTS)

@@ -13,7 +13,7 @@ from . import slots
 from .events import StopCause
 from .pending import Group
 from .starting import consider
-from .states import WAITS_TO_START, AgentState
+from .states import PENDING_STATES, WAITS_TO_START, AgentState
 from .stopping import advance, mark, settle_down
 from .tree import Node
 from .world import World
@@ -137,11 +137,12 @@ def _start(world: World, group: Group) -> None:
 
 def _participants(group: Group) -> list[Node]:
     """Return who starts, in start order: the members that wait, and completed ones that the strategy takes along."""
-    found = {node: None for node in group.members if node.state in (AgentState.BACKOFF, *WAITS_TO_START)}
+    found = {node: None for node in group.members if node.state in PENDING_STATES}
     for offender in group.offenders:
         assert offender.parent is not None
         for node in offender.parent.scope(offender):
-            is_temporary = node.entry.restart is Restart.TEMPORARY  # type: ignore[attr-defined]
-            if node.state is AgentState.COMPLETED and not node.held and not is_temporary:
+            if node.state is not AgentState.COMPLETED or node.held:
+                continue
+            if node.entry.restart is not Restart.TEMPORARY:  # type: ignore[attr-defined]
                 found[node] = None
     return sorted(found, key=attrgetter("position"))

@@ -44,7 +44,8 @@ def agent_ended(
         if world.first_start and node.first_run and node.ready_since is None:
             world.start_failure = world.start_failure or node.path
     decision = _decide(world, node, reason, report if is_crash else None)
-    _carry_out(world, node, decision, AgentState.FAILED if is_crash else AgentState.COMPLETED, reason)
+    final = AgentState.FAILED if is_crash else AgentState.COMPLETED
+    _carry_out(world, node, decision, final, reason, report if is_crash else None)
 
 
 def start_timed_out(world: World, node: AgentNode) -> None:
@@ -61,7 +62,7 @@ def start_timed_out(world: World, node: AgentNode) -> None:
 def supervisor_gone(world: World, node: SupervisorNode, reason: ExitReason) -> None:
     """Decide what follows when a supervisor that nobody asked to stop has ended."""
     final = AgentState.COMPLETED if reason == SHUTDOWN else AgentState.FAILED
-    _carry_out(world, node, _decide(world, node, reason, None), final, reason)
+    _carry_out(world, node, _decide(world, node, reason, None), final, reason, None)
 
 
 def give_up(world: World, node: SupervisorNode, reason: ExitReason, offender: str) -> None:
@@ -103,19 +104,26 @@ def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport
         draw=draw,
     )
     node.streak = before if isinstance(decision, Finish) else streak
-    if isinstance(decision, Again):
-        node.delay = Delay(world.now, decision.delay, report, draw)
     return decision
 
 
-def _carry_out(world: World, node: AnyNode, decision: Decision, final: AgentState, reason: ExitReason) -> None:
+def _carry_out(
+    world: World,
+    node: AnyNode,
+    decision: Decision,
+    final: AgentState,
+    reason: ExitReason,
+    report: CrashReport | None,
+) -> None:
     """Do what was decided for a child that ended by itself; `final` is its state if it stays down."""
     assert node.parent is not None
     match decision:
-        case Again(delay):
+        case Again(delay, draw):
             node.streak = node.streak.waits(delay)
             say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures)
             groups.restart_with_siblings(world, node, delay)
+            if node.group is not None:
+                node.delay = Delay(world.now, delay, report, draw)
         case Park(why):
             slots.release(world, node)
             node.held = True

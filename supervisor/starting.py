@@ -65,7 +65,8 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
         world.starting_up.discard(node)
     world.emit(node, AgentStarting(node.entry.executor, chosen))
     world.out.append(StartRun(RunId(node.path, node.incarnation)))
-    limit_start(world, node)
+    if node.entry.start_timeout is not None:
+        limit_start(world, node)
 
 
 def limit_start(world: World, node: AgentNode) -> None:

@@ -54,6 +54,9 @@ class Settings:
     choose_next: ChooseNext | None = None
 
 
+_new_tuple = tuple.__new__  # half the time of a call of the class; an event is made several times a decision
+
+
 class World:
     """One tree: its nodes, clock, deadlines, worker slots, agendas and what has been decided so far."""
 
@@ -155,7 +158,7 @@ class World:
 
     def emit(self, node: Node, data: EventData) -> None:
         """Decide on an event of `node`."""
-        self.out.append(Emit(node.path, node.incarnation, data))
+        self.out.append(_new_tuple(Emit, (node.path, node.incarnation, data)))
         self.touched[node] = None
 
     def set_state(self, node: Node, state: AgentState) -> None:
@@ -173,8 +176,9 @@ class World:
 
     def cancel_deadline(self, node: Node) -> None:
         """Forget the running start or stop deadline of `node`."""
-        self.deadlines.cancel(node.deadline)
-        node.deadline = None
+        if node.deadline is not None:
+            self.deadlines.cancel(node.deadline)
+            node.deadline = None
 
     def leave_group(self, node: Node) -> None:
         """Take `node` out of the group it waits in; the rest goes on as if it had never belonged to it."""

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-NAMES = ("siblings", "coroutine", "idle", "process")
+NAMES = ("core", "siblings", "coroutine", "idle", "process")
 
 
 def main() -> None:
