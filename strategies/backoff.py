@@ -82,8 +82,7 @@ class _FailedTry(RetryCallState):
         return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a policy says to a failure: whether that was the last try, and else the seconds to wait for the next."""
 
     gives_up: bool

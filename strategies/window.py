@@ -23,9 +23,9 @@ class RestartWindow:
         self._stamps: deque[float] = deque()
 
     def resized(self, max_restarts: int, max_seconds: float) -> RestartWindow:
-        """Return a window with other bounds and the latest of these stamps. Source: OTP, code_change/3."""
+        """Return a window with other bounds and the same stamps. Source: OTP supervisor.erl, code_change/3."""
         window = RestartWindow(max_restarts, max_seconds)
-        window._stamps.extend(list(self._stamps)[-max_restarts - 1 :])
+        window._stamps.extend(self._stamps)
         return window
 
     def add(self, now: float) -> bool:
@@ -40,5 +40,5 @@ class RestartWindow:
         return len(stamps) <= self.max_restarts
 
     def count(self, now: float) -> int:
-        """Return how many recorded restarts lie within the window at `now` (at most ``max_restarts + 1``)."""
+        """Return how many recorded restarts lie within the window at `now`."""
         return sum(1 for stamp in self._stamps if now - stamp <= self.max_seconds)

@@ -93,7 +93,7 @@ class Core:
             case RunMessage(run, name, data):
                 node = self._current(run)
                 if node is not None:
-                    self.world.emit(node, AgentMessage(name, data))
+                    self.world.emit(node, AgentMessage, name, data)
             case _:
                 if not self.world.root.is_up:
                     raise NotRunning("the tree does not run")
@@ -104,14 +104,18 @@ class Core:
         if world.root.state is not AgentState.REGISTERED:
             raise NotRunning("an orchestrator starts once; make a new one")
         nodes = list(walk(world.root))[1:]
-        entries = [node.entry for node in nodes if isinstance(node, AgentNode)]
-        counts = OrchestratorStarted(
-            world.settings.name, world.settings.run_mode, len(entries), len(nodes) - len(entries)
+        agents = [node for node in nodes if isinstance(node, AgentNode)]
+        settings = world.settings
+        world.emit(
+            world.root,
+            OrchestratorStarted,
+            settings.name,
+            settings.run_mode,
+            len(agents),
+            len(nodes) - len(agents),
         )
-        world.emit(world.root, counts)
-        for node in nodes:
-            if isinstance(node, AgentNode):
-                world.emit(node, operations.registered(node.entry))
+        for agent in agents:
+            operations.say_registered(world, agent)
         if self._stop_first is None:
             starting.start_supervisor(world, world.root)
         else:
@@ -181,7 +185,7 @@ class Core:
             return False
         self._was_empty = True
         paths = tuple(node.path for node in waiting)
-        world.emit(world.root, AllAgentsTerminated(paths))
+        world.emit(world.root, AllAgentsTerminated, paths)
         if world.settings.run_mode is RunMode.STOP_ON_EMPTY:
             world.left_waiting = paths
             ending.stop_tree(world, "all_agents_terminated")

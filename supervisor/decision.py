@@ -7,7 +7,7 @@ strategy's matter (`groups.py`) and changes nothing here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from orchestree.agents.ends import Cause, CrashReport, ExitKind, ExitReason
 from orchestree.strategies.backoff import Backoff, Streak
@@ -20,8 +20,7 @@ class Finish:
     """It is not restarted: that is how its restart type wants it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(NamedTuple):
     """It comes back after `delay` seconds, for which `draw` was drawn; the window has its stamp."""
 
     delay: float

@@ -5,7 +5,7 @@ An end that was asked for goes by the purpose it was asked for; every other end 
 
 from __future__ import annotations
 
-from orchestree.agents.ends import SHUTDOWN, ExitKind, ExitReason
+from orchestree.agents.ends import SHUTDOWN, Cause, ExitKind, ExitReason
 from orchestree.agents.executor import RunEnded, RunId
 from orchestree.strategies.restart import Restart
 
@@ -25,14 +25,14 @@ def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
     """Act on the end of the current incarnation of `node`."""
     node.pid = None
     if node.state is AgentState.WEDGED:
-        _wedged_run_ended(world, node, _shutdown_error(ended))
+        _wedged_run_ended(world, node, _shutdown_error(node, ended))
         return
     world.cancel_deadline(node)
     if node.purpose is StopCause.START_TIMEOUT:
         node.purpose = None
         start_timed_out(world, node)
     elif node.purpose is not None:
-        _stopped(world, node, _shutdown_error(ended))
+        _stopped(world, node, _shutdown_error(node, ended))
     else:
         node.result = ended.result
         agent_ended(world, node, ended.reason, ended.report, classified=ended.classified)
@@ -41,6 +41,7 @@ def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
 
 def wedged(world: World, node: AgentNode) -> None:
     """Decide what a run that cannot be ended holds up, and what goes on without it."""
+    node.held = node.held or node.purpose is StopCause.COMMAND
     if node.parent is None or not node.parent.is_up:
         # Its supervisor has other plans by now.
         world.leave_group(node)
@@ -71,7 +72,7 @@ def supervisor_ended(world: World, node: SupervisorNode) -> None:
         return
     world.cancel_deadline(node)
     reason = node.ending or SHUTDOWN
-    world.emit(node, SupervisorTerminated(reason, node.offender))
+    world.emit(node, SupervisorTerminated, reason, node.offender)
     if node.parent is None:
         _tree_ended(world, node, reason)
     elif node.purpose is not None:
@@ -85,7 +86,7 @@ def stop_tree(world: World, cause: str) -> None:
     """Begin to stop everything; no effect when it is stopping already."""
     root = world.root
     if root.is_up:
-        world.emit(root, OrchestratorStopping(cause))
+        world.emit(root, OrchestratorStopping, cause)
         world.stop_cause = cause
         world.set_state(root, AgentState.STOPPING)
         terminate_children(world, root)
@@ -152,12 +153,14 @@ def _tree_ended(world: World, root: SupervisorNode, reason: ExitReason) -> None:
     paths = unhealthy(world)
     world.set_state(root, AgentState.FAILED if gave_up else AgentState.STOPPED)
     exit_code = 70 if gave_up else int(bool(paths) or world.stop_cause == "start_failed")
-    world.emit(root, OrchestratorStopped(exit_code, world.stop_cause or "", paths))
+    world.emit(root, OrchestratorStopped, exit_code, world.stop_cause or "", paths)
     world.out.append(TreeEnded(exit_code))
 
 
-def _shutdown_error(ended: RunEnded) -> str | None:
-    """Return what went wrong in a run that was being stopped, in one line; None if it ended well."""
+def _shutdown_error(node: AgentNode, ended: RunEnded) -> str | None:
+    """Return what went wrong in a run that was being stopped, in one line; None if it ended well (T06)."""
+    if node.entry.shutdown == "brutal_kill" and node.can_kill and ended.reason.cause is Cause.SIGNAL:
+        return None  # it was asked for
     if ended.reason.kind is ExitKind.ABNORMAL:
         return ended.report.message if ended.report else str(ended.reason.cause)
     return "; ".join(ended.report.notes) or None if ended.report else None

@@ -28,8 +28,8 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
     parent = node.parent
     assert parent is not None
     scope = parent.scope(node)
-    if not delay and len(scope) == 1 and node.state is not AgentState.WEDGED and not world.first_start:
-        # There is nobody to stop, nothing to wait for, and nobody who could call it off.
+    if not delay and len(scope) == 1 and node.state is not AgentState.WEDGED:
+        # There is nobody to stop and nothing to wait for.
         node.group = None
         consider(world, node)
         return
@@ -66,10 +66,11 @@ def start_when_due(world: World, group: Group) -> None:
     """Start `group` if its time has come and everything that had to stop has ended; else see to it later."""
     if group.started or not group.members or group.stopping:
         return
-    if world.now >= group.due_at:
+    due_at = group.due_at
+    if world.now >= due_at:
         _start(world, group)
     elif group.deadline is None or group.deadline.cancelled:
-        group.deadline = world.deadlines.add(group.due_at, lambda: start_when_due(world, group))
+        group.deadline = world.deadlines.add(due_at, lambda: start_when_due(world, group))
 
 
 def start_now(world: World, group: Group) -> None:

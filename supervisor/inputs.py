@@ -5,7 +5,7 @@ What executors report (`RunReady`, `RunEnded`, `RunMessage`) goes in as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,11 +108,23 @@ class KillRun:
 
 
 class Emit(NamedTuple):
-    """Publish an event; the driver numbers and stamps it. A tuple because it is made several times a decision."""
+    """Publish an event; the driver numbers and stamps it.
+
+    Its data is made when somebody looks, which is after what was decided has been done: the making of all the data
+    took longer than the deciding. A tuple for the same reason.
+    """
 
     path: str
     incarnation: int
-    data: EventData
+    kind: Callable[..., EventData]
+    arguments: tuple[object, ...]
+
+    __match_args__ = ("path", "incarnation", "data")  # type: ignore[misc]
+
+    @property
+    def data(self) -> EventData:
+        """What the event says; equal each time, but not the same object."""
+        return self.kind(*self.arguments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from orchestree.strategies.errors import (
 )
 
 from . import groups
-from .events import AgentRegistered, AgentTerminated, AgentUnregistered, Command, EventData, StopCause
+from .events import AgentRegistered, AgentTerminated, AgentUnregistered, Command, StopCause
 from .inputs import Operation, Reconfigure, RegisterChild, RestartChild, StartChild, StopChild, UnregisterChild
 from .order import check_dependencies, check_dynamic_child, check_significant, check_tree
 from .reconfiguring import reconfigure
-from .spec import AgentEntry, ChildEntry, SupervisorEntry
+from .spec import ChildEntry, SupervisorEntry
 from .starting import consider, return_when_ended
 from .states import PENDING_STATES, RUNNING_STATES, WAITS_TO_START, AgentState
 from .stopping import ask, settle_down
@@ -57,10 +57,11 @@ def operate(world: World, operation: Operation) -> None:
             assert_never(operation)
 
 
-def registered(entry: AgentEntry) -> EventData:
-    """Return what ``AGENT_REGISTERED`` says of an entry."""
+def say_registered(world: World, node: AgentNode) -> None:
+    """Announce that an agent is part of the tree."""
+    entry = node.entry
     agent = f"{entry.agent.__module__}:{entry.agent.__qualname__}"
-    return AgentRegistered(agent, entry.executor, entry.restart.value, entry.depends_on)
+    world.emit(node, AgentRegistered, agent, entry.executor, entry.restart.value, entry.depends_on)
 
 
 def _child(world: World, path: str) -> AnyNode:
@@ -95,7 +96,7 @@ def _stop(world: World, node: AnyNode) -> None:
         match node.after_wedge:
             case AgentState.BACKOFF:
                 node.after_wedge = AgentState.STOPPED
-                world.emit(node, AgentTerminated(SHUTDOWN, AgentState.STOPPED))
+                world.emit(node, AgentTerminated, SHUTDOWN, AgentState.STOPPED)
             case AgentState.REGISTERED:
                 node.after_wedge = AgentState.STOPPED
     elif node.state in PENDING_STATES:
@@ -147,7 +148,7 @@ def _register(world: World, parent_path: str, entry: ChildEntry, *, must_start: 
     node.must_start = must_start
     for added in walk(node):
         if isinstance(added, AgentNode):
-            world.emit(added, registered(added.entry))
+            say_registered(world, added)
     if parent.is_up:
         consider(world, node)
 
@@ -179,7 +180,7 @@ def _unregister(world: World, node: AnyNode) -> None:
     if parent.children.get(node.name) is node:
         world.remove(node, remember=False)
     for agent in left:
-        world.emit(agent, AgentUnregistered())
+        world.emit(agent, AgentUnregistered)
 
 
 def _running_parent(node: AnyNode) -> SupervisorNode:
@@ -199,4 +200,4 @@ def _release(parent: SupervisorNode, node: Node) -> None:
 
 
 def _say(world: World, node: Node, name: str) -> None:
-    world.emit(node, Command(name))
+    world.emit(node, Command, name)

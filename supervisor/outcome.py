@@ -35,17 +35,25 @@ def agent_ended(
     if is_crash:
         report = report or CrashReport(cause=reason.cause, message=reason.cause)
         node.last_crash = report
-        world.emit(node, AgentCrashed(reason, report, classified))
-        if node.must_start:
-            # Whoever asked for it is told; nothing is counted, and nobody else is touched.
+        world.emit(node, AgentCrashed, reason, report, classified)
+        if _must_not_fail(world, node):
+            # Whoever asked for the start is told; nothing is counted, and nobody else is touched.
             slots.release(world, node)
             world.retire(node, AgentState.FAILED, reason)
             return
-        if world.first_start and node.first_run and node.ready_since is None:
-            world.start_failure = world.start_failure or node.path
     decision = _decide(world, node, reason, report if is_crash else None)
     final = AgentState.FAILED if is_crash else AgentState.COMPLETED
     _carry_out(world, node, decision, final, reason, report if is_crash else None)
+
+
+def _must_not_fail(world: World, node: AgentNode) -> bool:
+    """Return whether the failed start of `node` is the failure of a call: `start_child`, or a strict `start`."""
+    if node.must_start:
+        return True
+    is_first = world.first_start and node.first_run and node.ready_since is None
+    if is_first and world.start_failure is None:
+        world.start_failure = node.path
+    return is_first and world.settings.strict_start
 
 
 def start_timed_out(world: World, node: AgentNode) -> None:
@@ -72,7 +80,7 @@ def give_up(world: World, node: SupervisorNode, reason: ExitReason, offender: st
         node.offender = offender
         if node.parent is None:
             world.stop_cause = "auto_shutdown" if reason == SHUTDOWN else reason.cause
-            world.emit(node, OrchestratorStopping(world.stop_cause))
+            world.emit(node, OrchestratorStopping, world.stop_cause)
         world.set_state(node, AgentState.STOPPING)
         terminate_children(world, node)
 
@@ -83,9 +91,9 @@ def say_restarting(
     """Count and announce a restart that has been decided."""
     node.restarts_total += 1
     if isinstance(node, AgentNode):
-        world.emit(node, AgentRestarting(cause, delay, attempt, error))
+        world.emit(node, AgentRestarting, cause, delay, attempt, error)
     else:
-        world.emit(node, SupervisorRestarting(cause, delay, attempt))
+        world.emit(node, SupervisorRestarting, cause, delay, attempt)
 
 
 def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport | None) -> Decision:
@@ -129,7 +137,7 @@ def _carry_out(
             node.held = True
             world.set_state(node, AgentState.PARKED)
             if isinstance(node, AgentNode):
-                world.emit(node, AgentParked(why, node.streak.failures))
+                world.emit(node, AgentParked, why, node.streak.failures)
             _significant_ended(world, node)
         case GiveUp(cause):
             slots.release(world, node)

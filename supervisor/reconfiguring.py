@@ -61,7 +61,7 @@ def reconfigure(world: World, node: AnyNode, changes: Mapping[str, object]) -> N
     seconds = _delay_under(node, backoff)
     node.backoff = backoff
     remaining = None if seconds is None else _delay_anew(world, node, seconds)
-    world.emit(node, PolicyChanged(told, remaining))
+    world.emit(node, PolicyChanged, told, remaining)
     if isinstance(node, SupervisorNode) and isinstance(entry, SupervisorEntry):
         node.entry = entry
         node.window = node.window.resized(entry.max_restarts, entry.max_seconds)

@@ -104,7 +104,7 @@ def announce(world: World) -> None:
     for node in left:
         if node.state is AgentState.QUEUED:
             node.must_start = False
-            world.emit(node, AgentQueued(world.settings.max_workers or 0))
+            world.emit(node, AgentQueued, world.settings.max_workers or 0)
 
 
 def _choose(world: World) -> AgentNode | None:

@@ -63,7 +63,7 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
         world.starting_up.add(node)
     elif world.starting_up:
         world.starting_up.discard(node)
-    world.emit(node, AgentStarting(node.entry.executor, chosen))
+    world.emit(node, AgentStarting, node.entry.executor, chosen)
     world.out.append(StartRun(RunId(node.path, node.incarnation)))
     if node.entry.start_timeout is not None:
         limit_start(world, node)
@@ -83,7 +83,7 @@ def ready(world: World, node: AgentNode, pid: int | None) -> None:
     node.pid = pid
     node.must_start = False
     world.set_state(node, AgentState.READY)
-    world.emit(node, AgentReady(node.age(world.now)))
+    world.emit(node, AgentReady, node.age(world.now))
 
 
 def start_supervisor(world: World, node: SupervisorNode) -> None:
@@ -95,7 +95,7 @@ def start_supervisor(world: World, node: SupervisorNode) -> None:
     node.offender = None
     node.window = RestartWindow(node.entry.max_restarts, node.entry.max_seconds)
     world.set_state(node, AgentState.STARTING)
-    world.emit(node, SupervisorStarted(tuple(child.name for child in node.sequence)))
+    world.emit(node, SupervisorStarted, tuple(child.name for child in node.sequence))
     # What a dynamic one still has is a wedged run of its earlier life.
     children = [] if node.entry.dynamic else list(node.sequence)
     node.excused = {child.name for child in children if child.held and child.state is not AgentState.PARKED}
@@ -157,7 +157,7 @@ def _check_ready(world: World, node: SupervisorNode) -> None:
     if node.state is AgentState.STARTING and not node.unready:
         node.ready_since = world.now
         world.set_state(node, AgentState.READY)
-        world.emit(node, SupervisorReady(node.age(world.now)))
+        world.emit(node, SupervisorReady, node.age(world.now))
 
 
 def _blockers(node: Node) -> list[Node | str]:
@@ -186,7 +186,7 @@ def _wait(world: World, node: Node, blockers: list[Node | str]) -> None:
             slots.release(world, node)
         if node.state is not AgentState.WAITING:
             world.set_state(node, AgentState.WAITING)
-            world.emit(node, AgentWaiting(names))
+            world.emit(node, AgentWaiting, names)
     elif node.state is not AgentState.WAITING:
         world.set_state(node, AgentState.WAITING)
     node.must_start = False  # whoever asked for it is not kept waiting

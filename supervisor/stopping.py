@@ -40,8 +40,9 @@ def ask(world: World, node: Node, cause: StopCause) -> None:
     elif isinstance(node, AgentNode) and not asked:
         world.cancel_deadline(node)
         world.set_state(node, AgentState.STOPPING)
-        world.emit(node, AgentStopping(cause))
-        world.out.append(AskRunToStop(RunId(node.path, node.incarnation)))
+        world.emit(node, AgentStopping, cause)
+        if node.entry.shutdown != "brutal_kill" or not node.can_kill:
+            world.out.append(AskRunToStop(RunId(node.path, node.incarnation)))
         _bound(world, node)
 
 
@@ -96,7 +97,7 @@ def settle_down(world: World, node: Node, cause: StopCause, reason: ExitReason =
     slots.release(world, node)
     node.held = cause is StopCause.COMMAND
     if isinstance(node, SupervisorNode):
-        world.emit(node, SupervisorTerminated(reason))
+        world.emit(node, SupervisorTerminated, reason)
     world.retire(node, AgentState.STOPPED, reason)  # type: ignore[arg-type]
 
 
@@ -143,6 +144,6 @@ def _bound(world: World, node: AnyNode) -> None:
 
 def _wedge(world: World, node: AgentNode) -> None:
     world.set_state(node, AgentState.WEDGED)
-    world.emit(node, AgentWedged(node.purpose or StopCause.SUPERVISOR))
+    world.emit(node, AgentWedged, node.purpose or StopCause.SUPERVISOR)
     world.wedged.append(node)
     gone(world, node)

@@ -207,10 +207,11 @@ class SupervisorNode(Node):
             self.departed[node.name] = node
         if len(self.departed) <= DEPARTED_KEPT:
             return None
-        free = (name for name in self.departed if name not in self.wanted)
-        failed = {name: self.departed[name].state in UNHEALTHY_STATES for name in free}
-        # Failures make the exit code 1: they are forgotten last.
-        return self.departed.pop(min(failed, key=failed.__getitem__)) if failed else None
+        for is_unwell in (False, True):  # what makes the exit code 1 is forgotten last
+            for name, gone in self.departed.items():
+                if (gone.state in UNHEALTHY_STATES) is is_unwell and name not in self.wanted:
+                    return self.departed.pop(name)
+        return None
 
 
 AnyNode = AgentNode | SupervisorNode

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import ParamSpec, TypeGuard
 
 from orchestree.agents.ends import ExitReason
 from orchestree.agents.executor import RunId
@@ -31,6 +31,7 @@ from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 
 _STARTS = frozenset({AgentState.STARTING, AgentState.STOPPING})  # its first start is not over
 
+P = ParamSpec("P")
 ChooseNext = Callable[[tuple[str, ...]], str | None]
 
 
@@ -156,9 +157,10 @@ class World:
             return supervisor.departed.get(name) if isinstance(supervisor, SupervisorNode) else None
         return node
 
-    def emit(self, node: Node, data: EventData) -> None:
-        """Decide on an event of `node`."""
-        self.out.append(_new_tuple(Emit, (node.path, node.incarnation, data)))
+    def emit(self, node: Node, kind: Callable[P, EventData], *arguments: P.args, **named: P.kwargs) -> None:
+        """Decide on an event of `node`: the class of its data, and what that is made of (by position)."""
+        assert not named
+        self.out.append(_new_tuple(Emit, (node.path, node.incarnation, kind, arguments)))
         self.touched[node] = None
 
     def set_state(self, node: Node, state: AgentState) -> None:
@@ -202,7 +204,7 @@ class World:
         self.leave_group(node)
         self.set_state(node, state)
         if isinstance(node, AgentNode):
-            self.emit(node, AgentTerminated(reason, state, error))
+            self.emit(node, AgentTerminated, reason, state, error)
         assert node.parent is not None
         never_started = node.must_start and state is AgentState.FAILED
         node.must_start = False

@@ -95,12 +95,12 @@ class Server:
         self._spare: Child | None = None
         self._children: dict[int, Child] = {}
         self._starting: dict[int, socket.socket] = {}
-        self._poll = select.poll()
+        self._poll = select.epoll()  # which answers in the order in which things happened; poll() does not
         self._orchestrator = os.pidfd_open(os.getppid())
         if os.getppid() != state.orchestrator:
             self.end()
         for descriptor in (state.sock, self._orchestrator):
-            self._poll.register(descriptor, select.POLLIN)
+            self._poll.register(descriptor, select.EPOLLIN)
 
     def serve(self) -> NoReturn:
         """Load what is to be warm, then answer requests and reap, until the orchestrator is gone."""
@@ -175,7 +175,7 @@ class Server:
             made = self._fresh_child(request, descriptors) if cold else self._warm_child(request, descriptors)
             made.run = request.run
             self._starting[made.sock.fileno()] = made.sock
-            self._poll.register(made.sock, select.POLLIN)
+            self._poll.register(made.sock, select.EPOLLIN)
             self._reply(Forked(request.run, made.pid), made.pidfd)
         except OSError as error:
             self._reply(NotForked(request.run, str(error)))
@@ -236,6 +236,7 @@ class Server:
             die_with_parent(self._pid)
             os.setpgid(0, 0)
             own = (self._orchestrator, self._state.sock)
+            self._poll.close()
             for descriptor in (*own, *self._children, *self._starting, *unwanted):
                 os.close(descriptor)
             if fresh:
@@ -246,7 +247,7 @@ class Server:
 
     def _watch(self, made: Child) -> None:
         self._children[made.pidfd] = made
-        self._poll.register(made.pidfd, select.POLLIN)
+        self._poll.register(made.pidfd, select.EPOLLIN)
 
     def _reap(self, pidfd: int) -> None:
         ended = self._children.pop(pidfd)

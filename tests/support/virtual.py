@@ -126,7 +126,7 @@ class VirtualTree:
             case KillRun(run):
                 killable = cast(AgentNode, self.core.world.nodes[run.path]).can_kill
                 return [self._end(run, abnormal(Cause.SIGNAL), "killed")] if killable and run in self.live else []
-            case Emit(path, _, data):
+            case Emit(path=path, data=data):
                 self.log.append((self.now, TYPE_OF[type(data)].name, path, data))
             case TreeEnded(code):
                 self.exit_code = code
@@ -223,7 +223,7 @@ class VirtualTree:
         return len(self.log)
 
 
-def refused(call: Callable[[], None]) -> OrchestreeError:
+def refused(call: Callable[[], object]) -> OrchestreeError:
     """Return the error that `call` is refused with."""
     try:
         call()

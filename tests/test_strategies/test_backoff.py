@@ -11,8 +11,8 @@ from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, stop_
 
 from orchestree.agents.ends import Cause
 from orchestree.strategies.backoff import AgentFailure, Backoff, Streak
-from orchestree.strategies.rules import BUILT_IN_RULES, CAUSES, Rule
 from orchestree.strategies.errors import SpecError
+from orchestree.strategies.rules import BUILT_IN_RULES, CAUSES, Rule
 
 pytestmark = pytest.mark.policy
 
@@ -109,14 +109,18 @@ def test_without_a_stop_it_never_gives_up() -> None:
 
 def test_the_state_that_tenacity_sees_is_that_of_the_streak() -> None:
     seen: list[RetryCallState] = []
+    sleeps: list[float] = []
 
     def wait(state: RetryCallState) -> float:
         seen.append(state)
+        sleeps.append(state.upcoming_sleep)
         return 0.0
 
     backoff = Backoff(wait=wait)
     backoff.verdict(Streak(3, since=7.0, waited_s=1.5), Failed(message="no disk"), 9.0, 0.0)
     (state,) = seen
+    assert (state.fn, state.args, state.kwargs, state.next_action) == (None, (), {}, None)
+    assert sleeps == [0.0]
     assert (state.attempt_number, state.start_time, state.idle_for) == (3, 7.0, 1.5)
     assert state.seconds_since_start == 2.0
     assert state.outcome is not None
@@ -257,7 +261,7 @@ def test_a_wrong_policy_is_told_so_word_for_word() -> None:
         ({"rules": ["park"]}, "backoff: rules: 'park': must be a Rule"),
     ):
         with pytest.raises(SpecError) as refused:
-            Backoff(**fields)  # type: ignore[arg-type]
+            Backoff(**fields)
         assert str(refused.value) == message
 
 
@@ -270,7 +274,7 @@ def test_a_wrong_word_in_a_rule_is_told_so_word_for_word() -> None:
         ({"action": None}, "rule: action=None: must be one of restart, park, escalate"),
     ):
         with pytest.raises(SpecError) as refused:
-            Rule(**fields)  # type: ignore[arg-type]
+            Rule(**fields)
         assert str(refused.value) == message
 
 
@@ -278,7 +282,7 @@ def test_every_action_cause_and_phase_may_stand_in_a_rule() -> None:
     for action in ("restart", "park", "escalate"):
         for cause in (None, *CAUSES):
             for phase in (None, "setup", "execute", "teardown"):
-                Rule(action=action, cause=cause, phase=phase)  # type: ignore[arg-type]
+                Rule(action=action, cause=cause, phase=phase)
 
 
 def test_a_failure_is_handed_to_tenacity_as_an_exception_with_its_message() -> None:

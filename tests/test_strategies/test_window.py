@@ -49,7 +49,8 @@ def test_other_bounds_keep_the_latest_stamps() -> None:
         window.add(now)
     narrow, wide = window.resized(1, 5.0), window.resized(4, 20.0)
     assert (narrow.max_restarts, narrow.max_seconds, wide.max_restarts, wide.max_seconds) == (1, 5.0, 4, 20.0)
-    assert [narrow.count(now) for now in (2.0, 6.0, 6.5)] == [2, 2, 1]
+    assert [narrow.count(now) for now in (2.0, 5.5, 6.5)] == [3, 2, 1]
+    assert narrow.resized(3, 10.0).count(2.0) == 3
     assert wide.count(2.0) == 3
     assert not narrow.add(6.9)
     assert [wide.add(now) for now in (20.0, 20.5)] == [True, True]

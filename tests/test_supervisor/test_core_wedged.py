@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from checked import CheckedTree
 from tenacity import stop_after_attempt, wait_fixed
-from virtual import agent, process, supervisor
+from virtual import VirtualTree, agent, process, supervisor
 
 from orchestree.agents.ends import NORMAL
 from orchestree.strategies.backoff import Backoff
@@ -13,6 +13,8 @@ from orchestree.strategies.errors import Running
 from orchestree.supervisor.events import AgentCrashed, AgentRestarting, AgentWedged, StopCause
 from orchestree.supervisor.inputs import KillRun
 from orchestree.supervisor.stopping import GRACE_S
+
+pytestmark = pytest.mark.policy
 
 LATE = Backoff(wait=wait_fixed(10.0))
 
@@ -297,3 +299,20 @@ def test_the_group_of_a_wedged_one_does_not_start_when_its_supervisor_has_gone_d
     tree.stop_agent("s")
     tree.advance(10.0)
     assert tree.states() == {"s": "stopped", "s/done": "completed", "s/w": "wedged", "b": "ready"}
+
+
+@pytest.mark.parametrize("way", ["restart_agent", "gives up"])
+def test_one_that_an_operator_stopped_stays_down_when_its_supervisor_starts_again(way: str) -> None:
+    inner = supervisor("s", agent("a", shutdown=1.0), agent("b", backoff=None), max_restarts=0, backoff=None)
+    tree = VirtualTree(inner)
+    tree.stubborn.add("s/a")
+    tree.stop_agent("s/a")
+    tree.advance(2.0)
+    assert tree.state("s/a") == "wedged"
+    if way == "restart_agent":
+        tree.restart_agent("s")
+    else:
+        tree.crash("s/b")
+    assert tree.state("s") == "ready"
+    tree.complete("s/a")
+    assert tree.state("s/a") == "stopped"

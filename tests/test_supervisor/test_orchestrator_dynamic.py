@@ -283,6 +283,6 @@ def test_child_specifications_are_checked_without_any_supervisor() -> None:
     with pytest.raises(SpecError, match="stands twice"):
         check_childspecs([child, child])
     with pytest.raises(SpecError, match="must be a list"):
-        check_childspecs(3)
+        check_childspecs(3)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="no such sibling in 's'"):
         check_childspecs([SupervisorEntry("s", children=[AgentEntry(Idle, "b", depends_on=["c"])])])

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from typing import Any, ClassVar
 
 from orchestree.agents.agent import Agent, LoopingAgent, PeriodicAgent
@@ -79,7 +80,10 @@ class Script(Agent.Config):
 
 
 class Scripted(Agent):
-    """Also knows ``sleep`` (until asked to stop), ``block`` (until ``on_stop`` opens the gate) and ``never``."""
+    """Also knows ``sleep`` (until asked to stop), ``block`` (until ``on_stop`` opens the gate), ``never``.
+
+    And ``work 0.3``: so many seconds, which no stop cuts short.
+    """
 
     class Config(Script):
         pass
@@ -92,6 +96,8 @@ class Scripted(Agent):
     def _do(self, hook: str) -> Any:
         action = getattr(self.config, hook)
         answer = act(self, hook, action)
+        if action.startswith("work "):
+            time.sleep(float(action.split()[1]))
         if action == "sleep":
             return self.sleep(60.0)
         if action == "block":
@@ -115,7 +121,7 @@ class Scripted(Agent):
 
 
 class AsyncScripted(AsyncAgent):
-    """Also knows ``sleep``, ``block`` and ``never`` as `Scripted` does, and ``swallow`` (a cancellation)."""
+    """Also knows ``work``, ``sleep``, ``block`` and ``never`` as `Scripted` does, and ``swallow`` (a cancellation)."""
 
     class Config(Script):
         pass
@@ -128,6 +134,8 @@ class AsyncScripted(AsyncAgent):
     async def _do(self, hook: str) -> Any:
         action = getattr(self.config, hook)
         answer = act(self, hook, action)
+        if action.startswith("work "):
+            await asyncio.sleep(float(action.split()[1]))
         if action == "sleep":
             return await self.sleep(60.0)
         if action == "block":

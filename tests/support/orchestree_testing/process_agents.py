@@ -7,10 +7,13 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,3 +274,50 @@ def hold_the_interpreter(agent: Agent) -> None:
 
     agent.emit("holding", pid=os.getpid())
     ctypes.PyDLL(None).sleep(3600)
+
+
+def be_killed(agent: Agent) -> None:
+    """Die as the kernel has it when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def be_killed_and_deliver(agent: Agent) -> None:
+    """Put the incarnation into ``params["queue"]``, unless it is the first, which is killed before that."""
+    if agent.incarnation == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    agent.params["queue"].put(agent.incarnation)
+    agent.sleep(3600)
+
+
+def wait_for_work(agent: Agent) -> None:
+    """Block in ``params["queue"]``, whoever asks the agent to stop."""
+    agent.emit("waiting")
+    agent.params["queue"].get()
+
+
+def close_all_channels() -> None:
+    """Close whatever connects this process with its orchestrator, also where a thread still waits for it."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):
+            if descriptor > 2 and stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                socket.socket(fileno=descriptor).shutdown(socket.SHUT_RDWR)
+    os.closerange(3, 1024)
+
+
+def fall_silent(agent: Agent) -> None:
+    """Close all channels, and stay, whoever asks the agent to stop."""
+    agent.emit("closing")
+    close_all_channels()
+    threading.Event().wait()
+
+
+def fall_silent_once(agent: Agent) -> None:
+    if agent.incarnation == 1:
+        fall_silent(agent)
+
+
+def fall_silent_and_abort_once(agent: Agent) -> None:
+    close_all_channels()
+    if agent.incarnation == 1:
+        os.abort()
+    os._exit(0)

@@ -7,19 +7,30 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
-from typing import Final
+from typing import Any, Final
 
 from .host import DEADLINE_S
 
 SUPPORT: Final = Path(__file__).parents[1]
 
 
-def start_program(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start this interpreter with `arguments`; the support packages can be imported."""
-    return subprocess.Popen(
+class Program(subprocess.Popen[str]):
+    """A running program, which does not outlive its ``with`` block: a test that fails leaves nothing behind."""
+
+    def __exit__(self, *failure: Any) -> None:
+        self.kill()
+        super().__exit__(*failure)
+
+
+def start_program(*arguments: str, cwd: Path, **environment: str) -> Program:
+    """Start this interpreter with `arguments`; the support packages can be imported, and stdin stays open."""
+    # No empty entry: that would be the working folder, without which no interpreter starts.
+    path = os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))
+    return Program(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": f"{SUPPORT}:{os.environ.get('PYTHONPATH', '')}", **environment},
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

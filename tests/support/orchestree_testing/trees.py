@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 from orchestree.agents.agent import Agent
@@ -98,27 +98,44 @@ class Switch:
     """Lets a test end runs of an agent from outside: each `throw` makes the current incarnation crash once."""
 
     def __init__(self) -> None:
-        self._thrown = threading.Semaphore(0)
+        self._changed = threading.Condition()
+        self._thrown = 0
 
     def throw(self) -> None:
         """Have the agent crash."""
-        self._thrown.release()
+        with self._changed:
+            self._thrown += 1
+            self._changed.notify_all()
 
     def execute(self, agent: Agent) -> object:
         """Wait for the switch or a stop."""
-        while not agent.should_stop:
-            self._thrown.acquire()
-            if not agent.should_stop:
-                crash(agent)
-        return None
+        with self._changed:
+            self._changed.wait_for(lambda: self._thrown or agent.should_stop)
+            if agent.should_stop:
+                return None
+            self._thrown -= 1
+        return crash(agent)
 
     def on_stop(self, agent: Agent) -> None:
-        """Wake `execute`."""
-        self._thrown.release()
+        """Wake `execute`. Leaves nothing behind for the next incarnation, even if `execute` was not reached."""
+        with self._changed:
+            self._changed.notify_all()
 
     def hooks(self) -> dict[str, Any]:
         """Return the keywords for `add`."""
         return {"execute": self.execute, "on_stop": self.on_stop}
+
+
+def threads_left(before: Collection[threading.Thread] = ()) -> list[str]:
+    """Return the names of the product's threads, `before` apart, that do not end within `PATIENCE`.
+
+    The thread of an agent says that its run has ended before it ends itself.
+    """
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("orchestree")]
+    for thread in threads:
+        if thread not in before:
+            thread.join(PATIENCE)
+    return [thread.name for thread in threads if thread not in before and thread.is_alive()]
 
 
 def types(tree: Orchestrator, path: str) -> list[EventType]:
