@@ -147,7 +147,10 @@ class Backoff:
         """Return what the first matching rule says, the built-in ones last; None if no rule matches."""
         if failure is None:
             return None
-        return next((rule.action for rule in self.rules + BUILT_IN_RULES if rule.matches(failure)), None)
+        for rule in self.rules + BUILT_IN_RULES:
+            if rule.matches(failure):
+                return rule.action
+        return None
 
     def verdict(self, streak: Streak, failure: Failure | None, now: float, draw: float) -> Verdict:
         """Ask `wait` and then `stop`, once each, about a failure that is the last one of `streak`.

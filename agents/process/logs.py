@@ -41,6 +41,7 @@ class LogWriter:
         """Start the thread."""
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(BACKLOG)
         self._lost = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="orchestree-logs", daemon=True)
         self._thread.start()
@@ -54,8 +55,9 @@ class LogWriter:
                 self._lost += 1
 
     def close(self) -> None:
-        """Return when everything has been logged, or when that takes too long: the thread is then left behind."""
-        with suppress(queue.Full):
+        """Return when everything has been logged, or when that takes too long: the thread ends when its sink goes on."""
+        self._closed = True
+        with suppress(queue.Full):  # the thread then ends at the last of them
             self._queue.put(None, timeout=CLOSE_S)
         self._thread.join(CLOSE_S)
 
@@ -65,6 +67,8 @@ class LogWriter:
                 log()
                 if self._lost:
                     self._tell_loss()
+            if self._closed and self._queue.empty():
+                return
 
     def _tell_loss(self) -> None:
         with self._lock:

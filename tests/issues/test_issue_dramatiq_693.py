@@ -17,7 +17,6 @@ from orchestree_testing.process_harness import is_alive
 from orchestree_testing.scripts import start_program, write
 from orchestree_testing.trees import PATIENCE, Does, a_tree, wait_for
 
-from orchestree.agents.process import logs
 from orchestree.supervisor import EventType
 
 pytestmark = [pytest.mark.slow, pytest.mark.portable]
@@ -59,8 +58,7 @@ def test_a_pipe_that_a_grandchild_holds_open_keeps_neither_a_restart_nor_the_pro
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_logs_that_nobody_takes_keep_neither_a_restart_nor_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "BACKLOG", 10)
+def test_logs_that_nobody_takes_keep_neither_a_restart_nor_the_stop() -> None:
     go_on = threading.Event()
 
     def stand_still(message: object) -> None:

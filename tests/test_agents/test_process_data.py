@@ -192,4 +192,26 @@ def test_ends_and_messages_keep_coming_during_a_flood_of_records(harness: Harnes
         harness.host.wait_message(call(harness, lambda agent: agent.emit("beside")), "beside")
     harness.stop(flooder)
     harness.ended(flooder)
-    assert len(sink.records) > 100
+    sink.wait(lambda records: len(records) > 100)
+
+
+def test_the_thread_that_logs_ends_when_its_sink_goes_on_even_if_it_was_full_at_its_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "BACKLOG", 1)
+    monkeypatch.setattr(logs, "CLOSE_S", 0.01)
+    monkeypatch.setattr(logs, "PATIENCE_S", 0.01)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        busy.set()
+        go_on.wait(DEADLINE_S)
+
+    writer = logs.LogWriter()
+    writer.put(hang)
+    assert busy.wait(DEADLINE_S)
+    writer.put(lambda: None)  # now it is full
+    writer.close()
+    go_on.set()
+    writer._thread.join(DEADLINE_S)
+    assert not writer._thread.is_alive()

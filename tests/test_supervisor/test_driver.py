@@ -10,7 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from orchestree_testing.trees import FAST, PATIENCE, AsyncDoes, Switch, a_tree, add, crash, types, wait_for
+from orchestree_testing.trees import (
+    FAST,
+    PATIENCE,
+    AsyncDoes,
+    Switch,
+    a_tree,
+    add,
+    crash,
+    threads_left,
+    types,
+    wait_for,
+)
 
 from orchestree.agents import Agent
 from orchestree.agents.ends import NORMAL
@@ -94,7 +105,7 @@ def test_a_preparation_that_fails_has_started_nothing_and_can_be_tried_again() -
     tree.events.subscribe(lambda event: seen.append(event.type))
     add(tree, "a")
     add(tree, "unpreparable")
-    before = threading.active_count()
+    before = threading.enumerate()
     with pytest.raises(SpecError, match="no such module"):
         tree.start()
     assert not tree.is_running
@@ -102,7 +113,7 @@ def test_a_preparation_that_fails_has_started_nothing_and_can_be_tried_again() -
     with tree:
         assert tree.status("a").incarnation == 1
     assert seen[0] is E.ORCHESTRATOR_STARTED
-    assert threading.active_count() <= before
+    assert threads_left(before) == []
 
 
 class BrokenCore(Core):
@@ -217,17 +228,13 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("orchestree")]
-
-
 @pytest.fixture
 def nothing_is_left() -> Iterator[None]:
     gc.collect()
-    before = descriptors()
+    threads, before = threading.enumerate(), descriptors()
     yield
     gc.collect()
-    assert own_threads() == []
+    assert threads_left(threads) == []
     assert descriptors() <= before
 
 
@@ -245,12 +252,13 @@ def test_a_stopped_tree_leaves_no_thread_and_no_descriptor() -> None:
 
 @pytest.mark.usefixtures("nothing_is_left")
 def test_a_tree_that_was_never_started_costs_no_thread_and_no_descriptor() -> None:
+    threads = set(threading.enumerate())
     tree = a_tree()
     add(tree, "a")
     tree.status("a")
     tree.check()
     tree.events.subscribe(lambda event: None)
-    assert own_threads() == []
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.usefixtures("nothing_is_left")

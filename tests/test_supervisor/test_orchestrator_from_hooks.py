@@ -246,19 +246,23 @@ def test_an_agent_may_run_a_whole_tree_of_its_own() -> None:
 def test_what_an_agent_hands_in_does_not_take_its_context_variables_along() -> None:
     word = contextvars.ContextVar("word", default="nothing")
     seen: list[str] = []
-    tree = a_tree()
+    tree, has_looked = a_tree(), threading.Event()
 
     async def look(agent: AsyncAgent) -> None:
         seen.append(word.get())
 
     def act(agent: Agent) -> None:
         word.set("secret")
+        has_looked.wait(PATIENCE)
         tree.restart_agent("looks")
         agent.sleep(3600)
 
     add(tree, "looks", look, kind=AsyncDoes)
     add(tree, "a", act, depends_on=["looks"])
     with tree:
+        # Ready is not done: a restart before its end would be no second end.
+        wait_for(tree, E.AGENT_TERMINATED, "looks")
+        has_looked.set()
         wait_for(tree, E.AGENT_TERMINATED, "looks", count=2)
     assert seen == ["nothing", "nothing"]
 

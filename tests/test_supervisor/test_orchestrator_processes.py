@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from typing import Any
 
 import psutil
 import pytest
 from loguru import logger
 from orchestree_testing.process_agents import Sleeper
-from orchestree_testing.trees import Does, a_tree, log, never, talk, wait_for
+from orchestree_testing.trees import Does, a_tree, log, never, talk, threads_left, wait_for
 
 from orchestree.supervisor import AgentState, EventType, Orchestrator
 from orchestree.supervisor.events import AgentCrashed
@@ -70,7 +69,7 @@ def test_stopping_leaves_no_child_process_no_thread_and_no_descriptor() -> None:
         assert psutil.Process().children() != children
     assert psutil.Process().children() == children
     assert len(os.listdir("/proc/self/fd")) <= descriptors
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("orchestree")] == []
+    assert threads_left() == []
 
 
 def test_a_record_of_a_process_agent_arrives_here_with_path_and_incarnation() -> None:
