@@ -30,7 +30,7 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
     scope = parent.scope(node)
     if not delay and len(scope) == 1 and node.state is not AgentState.WEDGED:
         # There is nobody to stop and nothing to wait for.
-        node.group = None
+        world.leave_group(node)
         consider(world, node)
         return
     group = Group([node], {node: world.now + delay})

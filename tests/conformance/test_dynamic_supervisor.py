@@ -15,16 +15,16 @@ import pytest
 from orchestree_testing.agents import AsyncScripted, Scripted
 from orchestree_testing.each_executor import end_of, hooks_of, wait_for_hook
 from orchestree_testing.once import AsyncEndsOnce, EndsOnce
-from orchestree_testing.trees import PATIENCE, AsyncDoes, Does, a_tree, types, wait_for
+from orchestree_testing.trees import PATIENCE, AsyncDoes, Does, a_real_pool, a_tree, names_in_pool, types, wait_for
 from otp_support import child, every_executor, stamps
-from stories import LIFE, Story, told
+from stories import LIFE, a_pool, told
 from tenacity import stop_after_attempt, wait_fixed
 from virtual import VirtualTree, agent, process, refused, supervisor
 
 from orchestree.agents.ends import SHUTDOWN, Cause, abnormal
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import MaxChildren
-from orchestree.supervisor import AgentState, EventType, NotFound, Orchestrator, SpecError, StartError
+from orchestree.supervisor import AgentState, EventType, NotFound, SpecError, StartError
 from orchestree.supervisor.events import SupervisorTerminated
 
 E = EventType
@@ -32,29 +32,9 @@ RESTARTS = ("permanent", "transient", "temporary")
 SLOW_BACKOFF = Backoff(wait=wait_fixed(10.0), jitter=0.0)
 
 
-def a_pool(*children: Any, **fields: object) -> Story:
-    """Return a tree with the dynamic supervisor ``pool``, in which these children have started."""
-    tree = Story(supervisor("pool", dynamic=True, **fields))
-    for each in children:
-        tree.start_child("pool", each)
-    tree.forget()
-    return tree
-
-
 def scripted(executor: str) -> Any:
     """Return the class of scripted agents for this executor."""
     return AsyncScripted if executor == "async" else Scripted
-
-
-def a_real_pool(**fields: Any) -> tuple[Orchestrator, Any]:
-    """Return a tree, and the handle of its dynamic supervisor ``pool``."""
-    tree = a_tree()
-    return tree, tree.add_supervisor("pool", dynamic=True, **fields)
-
-
-def names(tree: Orchestrator) -> list[str]:
-    """Return the paths of the children of ``pool``."""
-    return [status.path for status in tree.which_children("pool")]
 
 
 # Q02
@@ -74,7 +54,7 @@ def test_each_start_brings_its_own_arguments_which_its_restarts_use_again(execut
         ]
         for path in paths:
             wait_for(tree, E.AGENT_READY, path, count=2)
-        assert names(tree) == paths
+        assert names_in_pool(tree) == paths
         described: Any = [
             [event.data for event in tree.history(path, E.AGENT_MESSAGE) if event.data.name == "described"]  # type: ignore[union-attr]
             for path in paths
@@ -100,7 +80,7 @@ def test_a_start_that_fails_is_raised_plain_and_leaves_nothing(executor: str) ->
                     pool.start_child(scripted(executor), "a", **fields)
                 assert str(error.value) == f"'pool/a' did not start: {message}"
             assert types(tree, "pool/a").count(E.AGENT_STARTING) == 3 * number
-            assert names(tree) == ["pool/other"]
+            assert names_in_pool(tree) == ["pool/other"]
         assert tree.status("pool").incarnation == 1
         with pytest.raises(NotFound):
             tree.start_agent("pool/a")
@@ -118,7 +98,7 @@ def test_a_start_that_is_not_needed_returns_none_and_is_not_kept_and_any_other_v
                 fields = {"executor": executor, "setup": setup, "execute": "sleep", "restart": restart}
                 path = pool.start_child(scripted(executor), "a", **fields)
                 assert path == (None if setup == "ignore" else "pool/a")
-                assert names(tree) == ([] if setup == "ignore" else ["pool/a"])
+                assert names_in_pool(tree) == ([] if setup == "ignore" else ["pool/a"])
                 assert tree.count_children("pool").active == (setup != "ignore")
                 if path:
                     tree.stop_agent(path)
@@ -134,7 +114,7 @@ def test_a_start_that_takes_too_long_is_a_failed_start(executor: str) -> None:
             pool.start_child(
                 scripted(executor), "a", executor=executor, setup="never", start_timeout=0.05, shutdown=0.1
             )
-        assert names(tree) == []
+        assert names_in_pool(tree) == []
 
 
 @pytest.mark.otp("E07")
@@ -142,7 +122,7 @@ def test_an_agent_that_ends_itself_in_its_start_is_not_kept_either() -> None:
     tree, pool = a_real_pool()
     with tree:
         pool.start_child(Scripted, "a", setup="shutdown")
-        assert names(tree) == []
+        assert names_in_pool(tree) == []
         assert end_of(tree, "pool/a").reason == SHUTDOWN
 
 
@@ -248,7 +228,7 @@ def test_it_starts_without_children_and_takes_none_before() -> None:
     with pytest.raises(SpecError):
         pool.register_agent(Does, "a")
     with tree:
-        assert (names(tree), tree.status("pool").state) == ([], AgentState.READY)
+        assert (names_in_pool(tree), tree.status("pool").state) == ([], AgentState.READY)
 
 
 @pytest.mark.otp("E01")
@@ -421,7 +401,7 @@ def test_a_real_child_that_is_stopped_is_gone(executor: str) -> None:
         path = pool.start_child(scripted(executor), executor=executor, execute="sleep", restart="permanent")
         wait_for_hook(tree, path)
         tree.stop_agent(path)
-        assert (names(tree), tree.count_children("pool").specs) == ([], 0)
+        assert (names_in_pool(tree), tree.count_children("pool").specs) == ([], 0)
         for call in (tree.stop_agent, tree.start_agent, tree.restart_agent, tree.unregister_agent):
             with pytest.raises(NotFound):
                 call(path)

@@ -8,42 +8,22 @@ import pytest
 from orchestree_testing.agents import Scripted
 from orchestree_testing.each_executor import wait_for_hook
 from orchestree_testing.process_harness import wait_until_gone
-from orchestree_testing.trees import a_tree
+from orchestree_testing.trees import a_real_pool, names_in_pool
 from otp_support import child
-from stories import Story, told
+from stories import a_pool, told
 from tenacity import wait_fixed
-from virtual import agent, process, refused, supervisor
+from virtual import agent, process, refused
 
 from orchestree.agents.ends import IGNORED, NORMAL, SHUTDOWN, Cause, ExitReason, abnormal
 from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import MaxChildren
-from orchestree.supervisor import AgentState, EventType, NotRunning, Orchestrator, SpecError
+from orchestree.supervisor import AgentState, EventType, NotRunning, SpecError
 from orchestree.supervisor.events import AgentRestarting, AgentTerminated
 
 E = EventType
 RESTARTS = ("permanent", "transient", "temporary")
 SLOW_BACKOFF = Backoff(wait=wait_fixed(10.0), jitter=0.0)
-
-
-def a_pool(*children: Any, **fields: object) -> Story:
-    """Return a tree with the dynamic supervisor ``pool``, in which these children have started."""
-    tree = Story(supervisor("pool", dynamic=True, **fields))
-    for each in children:
-        tree.start_child("pool", each)
-    tree.forget()
-    return tree
-
-
-def a_real_pool(**fields: Any) -> tuple[Orchestrator, Any]:
-    """Return a tree, and the handle of its dynamic supervisor ``pool``."""
-    tree = a_tree()
-    return tree, tree.add_supervisor("pool", dynamic=True, **fields)
-
-
-def names(tree: Orchestrator) -> list[str]:
-    """Return the paths of the children of ``pool``."""
-    return [status.path for status in tree.which_children("pool")]
 
 
 # E10
@@ -181,7 +161,7 @@ def test_a_call_that_makes_no_sense_is_the_callers_error_and_the_supervisor_live
         for fields in ({"no_such_field": 1}, {"shutdown": -1}, {"restart": "always"}, {"execute": 7}):
             with pytest.raises(SpecError):
                 pool.start_child(Scripted, **fields)
-        assert names(tree) == ["pool/a"]
+        assert names_in_pool(tree) == ["pool/a"]
         assert tree.status("pool").incarnation == 1
 
 

@@ -12,26 +12,17 @@ from orchestree_testing.naughty import Naughty, cut_every_channel, ignore_every_
 from orchestree_testing.process_harness import wait_until_gone
 from orchestree_testing.trees import PATIENCE, AsyncDoes, a_tree, add, trace, wait_for
 from otp_support import STRATEGIES, every_executor, stamps
-from stories import ENDS, Story, told
+from stories import ENDS, Story, shutdown_errors, told
 from virtual import agent, process, supervisor
 
 from orchestree.agents import Agent, AsyncAgent
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, ExitReason, abnormal
 from orchestree.supervisor import AgentState, EventType
-from orchestree.supervisor.events import AgentRestarting, AgentTerminated
+from orchestree.supervisor.events import AgentTerminated
 from orchestree.supervisor.stopping import GRACE_S
 
 E = EventType
 RESTARTS = ("permanent", "transient", "temporary")
-
-
-def shutdown_errors(tree: Story) -> dict[str, str | None]:
-    """Return, for each child that was stopped, what its stop was told to have gone wrong."""
-    return {
-        path: data.shutdown_error
-        for _, _, path, data in tree.log
-        if isinstance(data, AgentTerminated | AgentRestarting)
-    }
 
 
 # T01

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from checked import CheckedTree
-from virtual import VirtualTree
+from virtual import VirtualTree, supervisor
 
 from orchestree.supervisor.event_text import describe
-from orchestree.supervisor.events import TYPE_OF, Event
+from orchestree.supervisor.events import TYPE_OF, AgentRestarting, AgentTerminated, Event
 from orchestree.supervisor.inputs import AskRunToStop, Effect, Input, KillRun
 from orchestree.supervisor.lifecycle_log import level_of
 
@@ -78,3 +78,21 @@ def reports(tree: VirtualTree, since: int = 0) -> list[str]:
 def lines(tree: VirtualTree, since: int = 0) -> list[str]:
     """Return the text of every event."""
     return [describe(as_event(tree, index)) for index in range(since, len(tree.log))]
+
+
+def a_pool(*children: Any, **fields: object) -> Story:
+    """Return a tree with the dynamic supervisor ``pool``, in which these children have started."""
+    tree = Story(supervisor("pool", dynamic=True, **fields))
+    for each in children:
+        tree.start_child("pool", each)
+    tree.forget()
+    return tree
+
+
+def shutdown_errors(tree: Story) -> dict[str, str | None]:
+    """Return, for each child that was stopped, what its stop was told to have gone wrong."""
+    return {
+        path: data.shutdown_error
+        for _, _, path, data in tree.log
+        if isinstance(data, AgentTerminated | AgentRestarting)
+    }

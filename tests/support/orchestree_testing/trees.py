@@ -155,3 +155,14 @@ def wait_for(tree: Orchestrator, kind: EventType, path: str | None = None, count
         event = tree.events.wait_for(kind, path, since=since, timeout=PATIENCE)
         since = event.seq
     return event
+
+
+def a_real_pool(**fields: Any) -> tuple[Orchestrator, Any]:
+    """Return a tree, and the handle of its dynamic supervisor ``pool``."""
+    tree = a_tree()
+    return tree, tree.add_supervisor("pool", dynamic=True, **fields)
+
+
+def names_in_pool(tree: Orchestrator) -> list[str]:
+    """Return the paths of the children of ``pool``."""
+    return [status.path for status in tree.which_children("pool")]
