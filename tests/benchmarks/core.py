@@ -16,6 +16,7 @@ from orchestree import Agent, AgentEntry, Backoff, Cause, CrashReport, Superviso
 from orchestree.agents.ends import SHUTDOWN, abnormal
 from orchestree.agents.executor import RunEnded, RunId, RunReady
 from orchestree.strategies import RestartWindow
+from orchestree.supervisor import AgentState
 from orchestree.supervisor.core import Core
 from orchestree.supervisor.inputs import AskRunToStop, Input, StartRun, StartTree, Tick
 from orchestree.supervisor.world import Settings
@@ -51,11 +52,12 @@ def crashed(path: str, incarnation: int) -> RunEnded:
     return RunEnded(run=RunId(path, incarnation), reason=abnormal(Cause.EXCEPTION), report=CRASH)
 
 
-def cycles(siblings: int, backoff: Backoff | None) -> float:
+def cycles(siblings: int, backoff: Backoff | None, uptime_s: float = 0.001) -> float:
     """Return crash -> ready cycles per second of CPU, the median of many batches.
 
     What executors report is made beforehand. Virtual time jumps to the end of each delay, as the driver's timer
-    would; an agent that crashes as soon as it is ready waits longer and longer, up to 30 s.
+    would: an agent that crashes as soon as it is ready waits longer and longer, up to 30 s; one that was stable
+    before, for longer than `Backoff.stable_after`, does not wait.
     """
     core = a_core([f"agent-{number}" for number in range(siblings + 1)], backoff)
     path, now, rates = f"agent-{siblings // 2}", 1.0, []
@@ -66,9 +68,9 @@ def cycles(siblings: int, backoff: Backoff | None) -> float:
         ]
         began = time.process_time()
         for ended, ready in reports:
-            now += 0.001
+            now += uptime_s
             core.handle(ended, now)
-            if backoff is not None:
+            if core.world.nodes[path].state is AgentState.BACKOFF:
                 now = core.next_deadline() or now
                 core.handle(Tick(), now)
             core.handle(ready, now)
@@ -111,8 +113,12 @@ def window_bytes(max_restarts: int, stamps_a_second: int) -> int:
 if __name__ == "__main__":
     many = int(sys.argv[1])
     rows = []
-    for name, policy in (("backoff=None", None), ("the default backoff", Backoff())):
-        few, crowd = cycles(10, policy), cycles(many, policy)
+    for name, policy, uptime_s in (
+        ("backoff=None", None, 0.001),
+        ("the default backoff, stable before each crash", Backoff(), 31.0),
+        ("the default backoff, crash after crash", Backoff(), 0.001),
+    ):
+        few, crowd = cycles(10, policy, uptime_s), cycles(many, policy, uptime_s)
         rows.append(
             f"cycles with {name}: {few:,.0f}/s beside 10 siblings, {crowd:,.0f}/s beside {many:,}: {few / crowd:.2f}x"
         )
