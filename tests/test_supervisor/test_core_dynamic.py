@@ -11,6 +11,8 @@ from orchestree.strategies.errors import MaxChildren, NotFound, SpecError
 from orchestree.supervisor.spec import ChildEntry, SupervisorEntry
 from orchestree.supervisor.world import Settings
 
+pytestmark = pytest.mark.policy
+
 SLOW = Backoff(wait=wait_fixed(10), jitter=0.0)
 
 

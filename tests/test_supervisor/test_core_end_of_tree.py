@@ -14,6 +14,8 @@ from orchestree.supervisor.spec import ChildEntry
 from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.world import Settings
 
+pytestmark = pytest.mark.policy
+
 PARKS = Backoff(stop=stop_after_attempt(1))
 LATE = Backoff(wait=wait_fixed(10.0))
 

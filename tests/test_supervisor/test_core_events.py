@@ -29,6 +29,8 @@ from orchestree.supervisor.inputs import Emit, StartTree, StopChild
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.world import Settings
 
+pytestmark = pytest.mark.policy
+
 
 def test_a_start_is_told_from_the_root_down() -> None:
     tree = CheckedTree(agent("a", depends_on=["s"]), supervisor("s", process("x", restart="permanent")))

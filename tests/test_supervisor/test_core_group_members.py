@@ -10,6 +10,8 @@ from virtual import agent, supervisor
 from orchestree.agents.ends import NORMAL
 from orchestree.strategies.backoff import Backoff
 
+pytestmark = pytest.mark.policy
+
 STEPS = ("AGENT_STARTING", "AGENT_STOPPING", "AGENT_CRASHED", "AGENT_RESTARTING")
 LATE = Backoff(wait=wait_fixed(10.0))
 

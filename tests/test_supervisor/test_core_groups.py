@@ -11,6 +11,8 @@ from orchestree.agents.ends import NORMAL
 from orchestree.strategies.backoff import Backoff
 from orchestree.supervisor.events import AgentRestarting, AgentTerminated
 
+pytestmark = pytest.mark.policy
+
 STEPS = ("AGENT_STARTING", "AGENT_STOPPING", "AGENT_CRASHED", "AGENT_RESTARTING")
 LATE = Backoff(wait=wait_fixed(10.0))
 

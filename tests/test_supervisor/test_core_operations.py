@@ -25,6 +25,8 @@ from orchestree.supervisor.events import Command
 from orchestree.supervisor.inputs import StartTree
 from orchestree.supervisor.world import Settings
 
+pytestmark = pytest.mark.policy
+
 STATES = (
     "waiting", "queued", "starting", "ready", "stopping", "backoff", "completed", "stopped", "parked", "wedged",
 )  # fmt: skip

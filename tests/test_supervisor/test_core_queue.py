@@ -13,6 +13,8 @@ from orchestree.supervisor.events import AgentQueued, AgentStarting
 from orchestree.supervisor.spec import ChildEntry
 from orchestree.supervisor.world import ChooseNext, Settings
 
+pytestmark = pytest.mark.policy
+
 LATE = Backoff(wait=wait_fixed(10.0))
 
 

@@ -12,6 +12,8 @@ from orchestree.strategies.restart import Restart
 from orchestree.supervisor.events import AgentRestarting, PolicyChange, PolicyChanged
 from orchestree.supervisor.world import Settings
 
+pytestmark = pytest.mark.policy
+
 
 def fixed(seconds: float, **fields: object) -> Backoff:
     return Backoff(wait=wait_fixed(seconds), jitter=0.0, **fields)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ from orchestree.supervisor.events import AgentTerminated, OrchestratorStopped, O
 from orchestree.supervisor.inputs import AskRunToStop, KillRun, StopTree
 from orchestree.supervisor.stopping import GRACE_S
 
+pytestmark = pytest.mark.policy
+
 STEPS = ("AGENT_STOPPING", "AGENT_TERMINATED", "SUPERVISOR_TERMINATED", "ORCHESTRATOR_STOPPED")
 
 

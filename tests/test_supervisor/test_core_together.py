@@ -17,6 +17,8 @@ from orchestree.supervisor.status import Snapshot
 from orchestree.supervisor.tree import DEPARTED_KEPT, Node, walk
 from orchestree.supervisor.world import Settings
 
+pytestmark = pytest.mark.policy
+
 
 def waits(seconds: float) -> Backoff:
     return Backoff(wait=wait_fixed(seconds), jitter=0.0)

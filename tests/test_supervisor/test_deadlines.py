@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestree.supervisor.deadlines import Deadlines
+
+pytestmark = pytest.mark.policy
 
 
 def nothing() -> None:
@@ -55,6 +59,8 @@ def test_cancelling_one_that_has_fired_is_fine() -> None:
     deadlines = Deadlines()
     deadlines.add(1.0, nothing)
     fired = deadlines.pop_due(1.0)
+    assert fired is not None
+    assert fired.cancelled is True
     deadlines.cancel(fired)
     assert deadlines.soonest() is None
 
@@ -66,3 +72,31 @@ def test_many_cancelled_deadlines_do_not_pile_up() -> None:
         deadlines.cancel(deadlines.add(1.0, nothing))
     assert len(deadlines._heap) < 200
     assert deadlines.soonest() == kept.at
+
+
+def test_cancelled_deadlines_are_swept_out_when_they_are_more_than_64_and_more_than_half() -> None:
+    few, many = Deadlines(), Deadlines()
+    for deadlines, size, kept in ((few, 100, 64), (many, 200, 100)):
+        late = [deadlines.add(1.0 + number, nothing) for number in range(size)]
+        for deadline in late[-kept:]:
+            deadlines.cancel(deadline)
+        assert len(deadlines._heap) == size
+        deadlines.cancel(late[0])
+        assert len(deadlines._heap) == size - kept - 1
+        assert fire(deadlines, 1e9) == size - kept - 1
+
+
+def test_a_cancelled_deadline_that_came_first_is_counted_no_more_when_it_is_gone() -> None:
+    deadlines = Deadlines()
+    late = [deadlines.add(100.0 + number, nothing) for number in range(200)]
+    for number in range(100):
+        deadlines.cancel(deadlines.add(float(number), nothing))
+        assert deadlines.soonest() == 100.0
+        if number % 2 == 0:
+            deadlines.cancel(late[-1 - number])
+    assert len(deadlines._heap) == 200
+    for number in range(1, 100, 2):
+        deadlines.cancel(late[-1 - number])
+    assert len(deadlines._heap) == 200
+    deadlines.cancel(late[1])
+    assert len(deadlines._heap) == 99

@@ -202,5 +202,5 @@ def test_children_checked_without_a_supervisor_break_the_same_rules() -> None:
             "auto_shutdown='sometimes': must be one of never, any_significant, all_significant",
         ),
     ):
-        error = refused(lambda c=children, a=auto_shutdown: check_childspecs(c, a))  # type: ignore[arg-type, misc]
+        error = refused(lambda c=children, a=auto_shutdown: check_childspecs(c, a))  # type: ignore[misc]
         assert str(error) == message

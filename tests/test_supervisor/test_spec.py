@@ -7,7 +7,7 @@ import itertools
 from types import MappingProxyType
 
 import pytest
-from virtual import AsyncWorker, Worker, agent, supervisor
+from virtual import AsyncWorker, Worker, agent, refused, supervisor
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.async_agent import AsyncAgent
@@ -185,6 +185,12 @@ def test_leftover_keywords_are_config_fields() -> None:
 def test_a_keyword_that_is_neither_is_a_spec_error_with_a_suggestion() -> None:
     with pytest.raises(SpecError, match=r"agent 'w': .*pth.*did you mean 'path'"):
         agent_entry(Writer, "w", {"pth": "x"})
+
+
+def test_config_fields_do_not_hide_that_the_agent_is_none() -> None:
+    for wrong in ("Worker", object):
+        error = refused(lambda wrong=wrong: agent_entry(wrong, "w", {"path": "x"}))  # type: ignore[misc]
+        assert str(error) == f"agent={wrong!r}: must be a subclass of Agent or AsyncAgent"
 
 
 def test_the_entry_fields_are_those_of_the_contract() -> None:
