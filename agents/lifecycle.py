@@ -35,6 +35,10 @@ from .executor import Launch, RunEnded, RunId
 Emit = Callable[[str, Mapping[str, object]], None]
 
 
+def _into_the_void(name: str, data: Mapping[str, object]) -> None:
+    """Take the place of `Life.emit` after the end: another agent may have the run's name by then."""
+
+
 class Life:
     """What the runtime keeps about one run. As a context manager it records what its block raises.
 
@@ -86,7 +90,8 @@ class Life:
         self.notes.append(f"{hook}: {describe(error)}")
 
     def ended(self) -> RunEnded:
-        """Return how the run ended, and let go of the exception."""
+        """Return how the run ended, and let go of the exception. What it still wants to say nobody hears."""
+        self.emit = _into_the_void
         failure, self.failure = self.failure, None
         uptime_s = time.monotonic() - self.started
         if failure is not None:

@@ -122,8 +122,7 @@ class Backoff:
             if (policy is None and name == "stop") or (callable(policy) and not isinstance(policy, type)):
                 continue
             raise SpecError(f"backoff: {name}={policy!r}: must be a tenacity {name} object")
-        if checks.seconds("backoff: jitter", self.jitter) > 1:
-            raise SpecError(f"backoff: jitter={self.jitter!r}: must be from 0 to 1")
+        checks.share("backoff: jitter", self.jitter)
         checks.seconds("backoff: stable_after", self.stable_after)
         if self.on_give_up not in ("park", "escalate"):
             raise SpecError(f"backoff: on_give_up={self.on_give_up!r}: must be park or escalate")

@@ -29,3 +29,10 @@ def flag(field: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise SpecError(f"{field}={value!r}: must be True or False")
     return value
+
+
+def share(field: str, value: object) -> float:
+    """Return `value` as a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise SpecError(f"{field}={value!r}: must be a number from 0 to 1")
+    return float(value)

@@ -58,7 +58,13 @@ if TYPE_CHECKING:
     from .order import check_childspecs as check_childspecs
     from .reading import Stats as Stats
     from .registry import Partitions as Partitions, Supervisor as Supervisor
-    from .spec import AgentEntry as AgentEntry, ChildEntry as ChildEntry, SupervisorEntry as SupervisorEntry
+    from .spec import (
+        INHERIT as INHERIT,
+        AgentEntry as AgentEntry,
+        ChildEntry as ChildEntry,
+        Policy as Policy,
+        SupervisorEntry as SupervisorEntry,
+    )
     from .states import AgentState as AgentState, RunMode as RunMode
     from .status import ChildCounts as ChildCounts, Status as Status, TreeNode as TreeNode
 else:
@@ -80,7 +86,7 @@ else:
             ".order": "check_childspecs",
             ".reading": "Stats",
             ".registry": "Partitions Supervisor",
-            ".spec": "AgentEntry ChildEntry SupervisorEntry",
+            ".spec": "INHERIT AgentEntry ChildEntry Policy SupervisorEntry",
             ".states": "AgentState RunMode",
             ".status": "ChildCounts Status TreeNode",
             "orchestree.strategies.errors": (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Unpack
 
+from .draft import join_path
 from .inputs import RestartChild, StartChild, StopChild
-from .registry import Supervisor
+from .registry import Partitions, Supervisor
 from .states import AgentState
 from .steering import child_path
 from .waiting import HANDLERS_END_S, check_timeout
@@ -78,8 +79,9 @@ class AsyncOrchestrator:
         """Await `Orchestrator.start_child`, under the supervisor at `parent`."""
         entry = Supervisor(self._orchestrator, parent).child_entry(agent, name, fields)
         done, started = self._orchestrator.starting(parent, entry)
-        if not self._orchestrator.driver.is_inside:
-            await asyncio.wrap_future(done)
+        if self._orchestrator.driver.is_inside:
+            return join_path(parent, entry.name)
+        await asyncio.wrap_future(done)
         return child_path(parent, entry, started)
 
     async def reconfigure(self, path: str, **changes: Unpack[Policy]) -> None:
@@ -87,6 +89,10 @@ class AsyncOrchestrator:
         done = self._orchestrator.reconfiguring(path, changes)
         if done is not None and not self._orchestrator.driver.is_inside:
             await asyncio.wrap_future(done)
+
+    async def resize(self, shards: Partitions, partitions: int) -> int:
+        """Await `Partitions.resize`."""
+        return await asyncio.to_thread(shards.resize, partitions)
 
     async def wait_until(self, path: str, state: AgentState | str, timeout: float) -> None:
         """Await `Orchestrator.wait_until`."""

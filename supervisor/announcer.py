@@ -18,8 +18,10 @@ from .inputs import Emit
 class Announcer:
     """Supervision thread only. What is taken is published by the next `flush`, so that restarts come first."""
 
-    def __init__(self, publish: Callable[[Event], None], complete: Callable[[str, CrashReport], None]) -> None:
-        """Publish through `publish`; tell `complete` each crash report that has got its traceback."""
+    def __init__(
+        self, publish: Callable[[Event], None], complete: Callable[[str, CrashReport, CrashReport], None]
+    ) -> None:
+        """Publish through `publish`; tell `complete` path and report of a crash, without and with its traceback."""
         self._publish = publish
         self._complete = complete
         self._waiting: deque[tuple[Emit, float]] = deque()
@@ -63,8 +65,10 @@ class Announcer:
 
     def _with_traceback(self, emit: Emit, data: AgentCrashed) -> AgentCrashed:
         details = self._details.pop(RunId(emit.path, emit.incarnation), None)
-        if details is not None:
-            with suppress(Exception):  # formatting runs code of the user's: an exception's __str__
-                data = replace(data, report=replace(data.report, traceback=details()))
-        self._complete(emit.path, data.report)
-        return data
+        if details is None:
+            return data
+        report = data.report
+        with suppress(Exception):  # formatting runs code of the user's: an exception's __str__
+            report = replace(report, traceback=details())
+        self._complete(emit.path, data.report, report)
+        return replace(data, report=report)

@@ -63,6 +63,8 @@ class Core:
         self._settle()
         if not world.starting_up:
             world.first_start = False
+        if world.must_start:
+            world.forget_starts()
         effects, world.out = world.out, []
         return effects
 

@@ -34,11 +34,11 @@ class Draft:
         """Add a child.
 
         Raises:
-            SpecError: `parent` is no supervisor, or its name is taken.
+            NotFound: `parent` is no supervisor. SpecError: its name is taken, or `parent` is dynamic.
         """
         siblings = self._children.get(parent)
         if siblings is None:
-            raise SpecError(f"{parent!r}: no such supervisor{did_you_mean(parent, self._children)}")
+            raise NotFound(f"{parent!r}: no such supervisor{did_you_mean(parent, self._children)}")
         path = join_path(parent, entry.name)
         owner = self.get(parent)
         if isinstance(owner, SupervisorEntry) and owner.dynamic:

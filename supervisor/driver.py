@@ -337,10 +337,11 @@ class Driver:
             executor = self._executors[name] = executor_class(name)(self)
         return executor
 
-    def _complete_crash(self, path: str, report: CrashReport) -> None:
+    def _complete_crash(self, path: str, report: CrashReport, completed: CrashReport) -> None:
         node = self._core.world.find(path)
-        if isinstance(node, AgentNode):
-            node.last_crash = report
+        # Another agent may have the name by now.
+        if isinstance(node, AgentNode) and node.last_crash is report:
+            node.last_crash = completed
             self._take_snapshot(node, time.monotonic())
 
     def _take_snapshot(self, node: Node, now: float) -> None:

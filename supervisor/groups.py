@@ -75,6 +75,8 @@ def start_when_due(world: World, group: Group) -> None:
 
 def start_now(world: World, group: Group) -> None:
     """End the delay of `group`."""
+    for node in group.delays:
+        node.delay = None
     group.delays = dict.fromkeys(group.delays, world.now)
     reschedule(world, group)
 
@@ -125,6 +127,7 @@ def _merge(world: World, group: Group, other: Group) -> None:
 def _start(world: World, group: Group) -> None:
     group.started = True
     world.deadlines.cancel(group.deadline)
+    _drop_temporary(world, group)
     members = _participants(group)
     for node in members:
         node.group = None
@@ -134,6 +137,14 @@ def _start(world: World, group: Group) -> None:
     slots.make_pool(world, members)
     for node in members:
         consider(world, node)
+
+
+def _drop_temporary(world: World, group: Group) -> None:
+    """Have members that became temporary while they waited leave, as they would have at once (O04)."""
+    for node in list(group.members):
+        is_temporary = node.entry.restart is Restart.TEMPORARY  # type: ignore[attr-defined]
+        if is_temporary and node not in group.delays and node.state in PENDING_STATES:
+            settle_down(world, node, StopCause.GROUP)
 
 
 def _participants(group: Group) -> list[Node]:

@@ -104,6 +104,8 @@ def _stop(world: World, node: AnyNode) -> None:
     else:
         # It is down already; from now on no group and no restart of its supervisor brings it back.
         node.held = True
+        if node.parent is not None and node.parent.entry.dynamic:
+            world.remove(node, remember=True)
         if node.state is AgentState.REGISTERED:
             world.set_state(node, AgentState.STOPPED)
 
@@ -145,7 +147,8 @@ def _register(world: World, parent_path: str, entry: ChildEntry, *, must_start: 
     if must_start and not parent.is_up:
         raise NotRunning(f"{entry.name!r}: its supervisor {parent_path!r} is {parent.state}")
     node = world.add(parent, entry)
-    node.must_start = must_start
+    if must_start and isinstance(node, AgentNode):
+        world.must_start.add(node)
     for added in walk(node):
         if isinstance(added, AgentNode):
             say_registered(world, added)

@@ -70,8 +70,7 @@ class Orchestrator(Registry, Readable, Steerable):
         self.events = EventManager(self._handler_failed)
         self.aio = AsyncOrchestrator(self)
         self._draft = Draft(self.config.root_entry(children))
-        self._names: Counter[str] = Counter()
-        """How many names of each kind were made up."""
+        self._names: Counter[str] = Counter()  # how many of each kind were made up
         self._lock = threading.RLock()
         """Nobody changes the draft, or starts the tree, while it is being read for the start."""
         self._driver: Driver | None = None
@@ -297,7 +296,7 @@ class Orchestrator(Registry, Readable, Steerable):
             NotRunning: it was not.
         """
         if self._driver is None:
-            raise NotRunning("the orchestrator has not been started")
+            raise NotRunning("the orchestrator has not been started: call start() first")
         return self._driver
 
     def prepare(self, caller_loop: asyncio.AbstractEventLoop | None) -> None:
@@ -341,11 +340,12 @@ class Orchestrator(Registry, Readable, Steerable):
             self.give_up_start()
             raise
         started = self.driver.submit(StartTree(), is_started)
-        for service, wanted in (("metrics", self.config.metrics_port), ("history", self.config.history)):
+        self._draft = Draft(self._draft.root)  # its entries would keep alive what agents let go
+        config = self.config
+        control = config.control if isinstance(config.control, str) else None
+        for service, wanted in (("metrics", config.metrics_port), ("history", config.history), ("control", control)):
             if wanted is not None:
                 self.driver.emit_soon(ServiceFailed(service, "not part of this version yet"))
-        if isinstance(self.config.control, str):
-            self.driver.emit_soon(ServiceFailed("control", "not part of this version yet"))
         return started
 
     def check_started(self) -> None:

@@ -48,7 +48,7 @@ def agent_ended(
 
 def _must_not_fail(world: World, node: AgentNode) -> bool:
     """Return whether the failed start of `node` is the failure of a call: `start_child`, or a strict `start`."""
-    if node.must_start:
+    if node in world.must_start:
         return True
     is_first = world.first_start and node.first_run and node.ready_since is None
     if is_first and world.start_failure is None:
@@ -60,11 +60,15 @@ def start_timed_out(world: World, node: AgentNode) -> None:
     """Decide what follows when a start took too long and its run is over, or cannot be ended."""
     report = CrashReport(
         cause=Cause.START_TIMEOUT,
-        message=f"setup() did not return within {node.entry.start_timeout or 0:g} s",
+        message=f"setup() did not return {_within(node.entry.start_timeout)}",
         phase="setup",
         uptime_s=node.age(world.now),
     )
     agent_ended(world, node, abnormal(Cause.START_TIMEOUT), report)
+
+
+def _within(seconds: float | None) -> str:
+    return "in time" if seconds is None else f"within {seconds:g} s"
 
 
 def supervisor_gone(world: World, node: SupervisorNode, reason: ExitReason) -> None:
@@ -75,14 +79,13 @@ def supervisor_gone(world: World, node: SupervisorNode, reason: ExitReason) -> N
 
 def give_up(world: World, node: SupervisorNode, reason: ExitReason, offender: str) -> None:
     """End a supervisor by its own decision: its children first, in reverse start order."""
-    if node.is_up:
-        node.ending = reason
-        node.offender = offender
-        if node.parent is None:
-            world.stop_cause = "auto_shutdown" if reason == SHUTDOWN else reason.cause
-            world.emit(node, OrchestratorStopping, world.stop_cause)
-        world.set_state(node, AgentState.STOPPING)
-        terminate_children(world, node)
+    node.ending = reason
+    node.offender = offender
+    if node.parent is None:
+        world.stop_cause = "auto_shutdown" if reason == SHUTDOWN else reason.cause
+        world.emit(node, OrchestratorStopping, world.stop_cause)
+    world.set_state(node, AgentState.STOPPING)
+    terminate_children(world, node)
 
 
 def say_restarting(

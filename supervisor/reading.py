@@ -67,7 +67,7 @@ class TreeReader:
         check_path(path)
         status = self._status(path)
         if status is None:
-            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, list(self._snapshots))}")
+            raise self._not_found(path)
         if status.pid is None:
             self._processes.pop(path, None)
             return status
@@ -75,10 +75,10 @@ class TreeReader:
 
     def entry(self, path: str) -> ChildEntry:
         """Return the specification of an agent or supervisor."""
-        self.status(path)
+        check_path(path)
         node = self._world.nodes.get(path)
         if node is None:
-            raise NotFound(f"{path!r} has left the tree")
+            raise self._not_found(path)
         return node.entry
 
     def children(self, path: str) -> list[Status]:
@@ -110,6 +110,9 @@ class TreeReader:
             max_workers=self._world.settings.max_workers,
         )
 
+    def _not_found(self, path: str) -> NotFound:
+        return NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, list(self._snapshots))}")
+
     def _status(self, path: str) -> Status | None:
         snapshot = self._snapshots.get(path)
         return snapshot.at(time.monotonic()) if snapshot is not None else None
@@ -125,6 +128,8 @@ class TreeReader:
         process = self._processes.get(status.path)
         try:
             if process is None or process.pid != status.pid:
+                if len(self._processes) > len(self._snapshots):
+                    self._processes = {at: one for at, one in self._processes.items() if at in self._snapshots}
                 process = self._processes[status.path] = psutil.Process(status.pid)
             cpu_percent, memory = process.cpu_percent(), process.memory_info()
         except psutil.Error:
@@ -148,7 +153,7 @@ class Readable(ABC):
     def get_childspec(self, path: str) -> ChildEntry:
         """Return the specification of what stands at `path`, as `reconfigure` left it. Raises `NotFound`.
 
-        That of a supervisor has the children that it was registered with.
+        That of a supervisor is without its children, which have their own.
         """
         return self._read().entry(path)
 

@@ -16,6 +16,7 @@ from orchestree.strategies.errors import SpecError, did_you_mean
 from orchestree.strategies.restart import AutoShutdown
 
 from . import groups
+from .entry_fields import Inherit
 from .events import PolicyChange, PolicyChanged
 from .order import check_significant
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
@@ -92,6 +93,8 @@ def _told(old: ChildEntry, new: ChildEntry) -> tuple[PolicyChange, ...]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, Inherit):
+        return "that of the orchestrator"
     return str(value) if isinstance(value, (StrEnum, Backoff)) else repr(value)
 
 
@@ -123,6 +126,8 @@ def _delay_anew(world: World, node: AnyNode, seconds: float) -> float:
 
 
 def _limits_anew(world: World, node: AnyNode, changed: set[str]) -> None:
+    if isinstance(node, AgentNode) and node.killed:
+        return  # there is nothing more to wait for
     if node.state is AgentState.STOPPING and "shutdown" in changed and node.purpose is not None:
         world.cancel_deadline(node)
         limit(world, node)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from orchestree.agents.base import BaseAgent
 from orchestree.agents.config import AgentConfig
 from orchestree.strategies import checks
-from orchestree.strategies.errors import Restarting, Running, SpecError
+from orchestree.strategies.errors import NotRunning, Restarting, Running, SpecError
 from orchestree.strategies.restart import (
     AutoShutdown,
     AutoShutdownName,
@@ -36,7 +36,9 @@ from .spec import (
     ShutdownTime,
     SupervisorEntry,
     agent_entry,
+    check_children,
 )
+from .states import PENDING_STATES, RUNNING_STATES, AgentState
 
 if TYPE_CHECKING:
     from .orchestrator import Orchestrator
@@ -174,7 +176,7 @@ class Registry(ABC):
         elif name is not None or fields:
             raise SpecError(f"start_child(): {agent.name!r} is a whole specification; it takes no name and no fields")
         else:
-            entry = agent
+            [entry] = check_children([agent])
         check_reachable(entry, self.path)
         return entry
 
@@ -207,6 +209,8 @@ class Registry(ABC):
         Raises:
             SpecError: as `register_agent`.
         """
+        if with_params is not None and not callable(with_params):
+            raise SpecError(f"with_params={with_params!r}: must be a function of the params and a number")
         count = checks.count("partitions", (os.cpu_count() or 1) if partitions is None else partitions, least=1)
         given = dict(params or {})
         children = [
@@ -237,7 +241,7 @@ class Supervisor(Registry):
 
     def __repr__(self) -> str:
         """Return the path."""
-        return f"Supervisor({self._path!r})"
+        return f"{type(self).__name__}({self._path!r})"
 
 
 class Partitions(Supervisor):
@@ -246,8 +250,8 @@ class Partitions(Supervisor):
     def __init__(self, orchestrator: Orchestrator, path: str, count: int) -> None:
         """Refer to the supervisor at `path`, whose children ``0`` to ``count - 1`` are all in use."""
         super().__init__(orchestrator, path)
-        self._most = self._count = count
-        self._resizing = threading.Lock()
+        self._most = self._count = self._wanted = count
+        self._counting = threading.Lock()
 
     @property
     def partitions(self) -> int:
@@ -260,25 +264,50 @@ class Partitions(Supervisor):
         Raises:
             SpecError: `key` is neither int, str nor bytes. NotFound: no partition is in use.
         """
-        return join_path(self.path, str(partition_of(key, self._count)))
+        return self._path_of(partition_of(key, self._count))
 
     def resize(self, partitions: int) -> int:
         """Change how many are in use, and return how many were; the children stay registered.
 
-        Fewer: keys go to the remaining ones at once, then the others are stopped. More: they are started first.
+        Fewer: keys go to the remaining ones at once, then the others are stopped. More: they are started first. Of
+        two calls at the same time the later one holds. In a hook of an agent of this tree it does not wait.
 
         Raises:
             SpecError: not a whole number from 0 to what was registered. NotRunning: the tree does not run.
+            NotFound: one of the partitions was unregistered. Nothing has changed then.
         """
         if checks.count("partitions", partitions) > self._most:
             raise SpecError(f"partitions={partitions!r}: must be from 0 to {self._most}")
-        with self._resizing:
-            before = self._count
-            self._count = min(before, partitions)
-            for index in reversed(range(partitions, before)):
-                self._owner.stop_agent(join_path(self.path, str(index)))
-            for index in range(before, partitions):
-                with suppress(Running, Restarting):  # somebody has started it by hand
-                    self._owner.start_agent(join_path(self.path, str(index)))
-            self._count = partitions
-            return before
+        tree = self._owner
+        tree.driver.refuse_to_block("resize()")
+        if not tree.is_running:
+            raise NotRunning("the orchestrator has ended")
+        for index in range(self._most):
+            tree.status(self._path_of(index))
+        with self._counting:
+            before, self._wanted = self._wanted, partitions
+            self._count = min(self._count, partitions)
+        # Again, as another call may have changed its mind meanwhile; in a hook nothing moves before it returns.
+        while self._move() and not tree.driver.is_inside:
+            pass
+        with self._counting:
+            self._count = self._wanted
+        return before
+
+    def _move(self) -> bool:
+        """Stop and start what is not as it is wanted to be; return whether there was anything."""
+        moved = False
+        for index in reversed(range(self._most)):
+            path = self._path_of(index)
+            state, is_wanted = self._owner.status(path).state, index < self._wanted
+            if not is_wanted and state in RUNNING_STATES | PENDING_STATES:
+                self._owner.stop_agent(path)
+                moved = True
+            elif is_wanted and state is AgentState.STOPPED:
+                with suppress(Running, Restarting):  # somebody was faster
+                    self._owner.start_agent(path)
+                moved = True
+        return moved
+
+    def _path_of(self, index: int) -> str:
+        return join_path(self.path, str(index))

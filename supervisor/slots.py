@@ -103,7 +103,6 @@ def announce(world: World) -> None:
     left, world.unannounced = world.unannounced, []
     for node in left:
         if node.state is AgentState.QUEUED:
-            node.must_start = False
             world.emit(node, AgentQueued, world.settings.max_workers or 0)
 
 

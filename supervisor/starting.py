@@ -30,10 +30,11 @@ def consider(world: World, node: Node) -> None:
         _wait(world, node, blockers)
     elif isinstance(node, SupervisorNode):
         start_supervisor(world, node)
-    elif isinstance(node, AgentNode):
+    else:
+        assert isinstance(node, AgentNode)
         if slots.take_reserved(world, node):
             launch(world, node)
-        elif node.ticket is None:
+        else:
             slots.enqueue(world, node)
 
 
@@ -58,6 +59,7 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
     node.ready_since = None
     node.pid = None
     node.result = None
+    node.killed = False
     world.set_state(node, AgentState.STARTING)
     if node.first_run:
         world.starting_up.add(node)
@@ -81,7 +83,6 @@ def ready(world: World, node: AgentNode, pid: int | None) -> None:
     world.cancel_deadline(node)
     node.ready_since = world.now
     node.pid = pid
-    node.must_start = False
     world.set_state(node, AgentState.READY)
     world.emit(node, AgentReady, node.age(world.now))
 
@@ -129,8 +130,7 @@ def return_when_ended(world: World, node: AgentNode, cause: StopCause) -> None:
 def react(world: World, node: Node) -> None:
     """Look at the neighbours of a child whose state changed: its supervisor, and those that waited for it."""
     parent = node.parent
-    if parent is None:
-        return
+    assert parent is not None
     if node.state is AgentState.WAITING:
         # It may have been moved up: the one before it may have left the tree.
         consider(world, node)
@@ -189,7 +189,6 @@ def _wait(world: World, node: Node, blockers: list[Node | str]) -> None:
             world.emit(node, AgentWaiting, names)
     elif node.state is not AgentState.WAITING:
         world.set_state(node, AgentState.WAITING)
-    node.must_start = False  # whoever asked for it is not kept waiting
     node.waiting_for = names
     world.touched[node] = None
 

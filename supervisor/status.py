@@ -89,7 +89,7 @@ def status_of(node: AnyNode, now: float) -> Status:
         incarnation=node.incarnation,
         restarts_total=node.restarts_total,
         streak=current_streak(node, now).failures,
-        uptime_s=now - (node.ready_since or now) if is_up else None,
+        uptime_s=now - node.ready_since if is_up and node.ready_since is not None else None,
         next_restart_s=max(0.0, node.group.due_at - now) if waits and node.group else None,
         depends_on=node.entry.depends_on,
         waiting_for=node.waiting_for,

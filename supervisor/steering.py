@@ -100,8 +100,9 @@ class Steerable(ABC):
         """Start a child as `Registry.start_child` does."""
         self.driver.refuse_to_block("start_child()")
         done, started = self.starting(parent, entry)
-        if not self.driver.is_inside:
-            done.result()
+        if self.driver.is_inside:
+            return join_path(parent, entry.name)
+        done.result()
         return child_path(parent, entry, started)
 
     def _act(self, call: str, event: Input) -> None:

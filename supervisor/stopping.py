@@ -87,9 +87,18 @@ def terminate_children(world: World, supervisor: SupervisorNode) -> None:
         else:
             # A wedged one may still belong to a group, which must not start any more.
             world.leave_group(node)
-            if supervisor.entry.dynamic and node.state is AgentState.PARKED:
-                world.remove(node, remember=True)  # type: ignore[arg-type]
+            if supervisor.entry.dynamic:
+                _leave_behind(world, node)
     advance(world, supervisor)
+
+
+def _leave_behind(world: World, node: Node) -> None:
+    """Have what does not run, or cannot be ended, be gone when its dynamic supervisor starts again, empty."""
+    if isinstance(node, AgentNode) and node.state is AgentState.WEDGED:
+        node.after_wedge = None
+        node.purpose = StopCause.SUPERVISOR
+    else:
+        world.remove(node, remember=True)  # type: ignore[arg-type]
 
 
 def settle_down(world: World, node: Node, cause: StopCause, reason: ExitReason = SHUTDOWN) -> None:
@@ -111,7 +120,9 @@ def kill(world: World, node: Node) -> None:
         for child in reversed(list(node.sequence)):
             if child.state in RUNNING_STATES:
                 kill(world, child)
-    elif isinstance(node, AgentNode):
+    else:
+        assert isinstance(node, AgentNode)
+        node.killed = True
         world.cancel_deadline(node)
         world.out.append(KillRun(RunId(node.path, node.incarnation)))
         if not node.can_kill:

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import ClassVar, Final
+from typing import ClassVar, Final, assert_never
 
 from orchestree.agents.ends import CrashReport, ExitReason
 from orchestree.strategies.backoff import Backoff, Streak
@@ -39,7 +39,6 @@ class Node:
         delay: of the restart that it waits for by its own failure.
         stopping_since: when it was last asked to stop.
         active_states: in which of them it keeps the tree from being empty.
-        must_start: it leaves the tree if the start that runs fails: whoever asked for it is told.
     """
 
     active_states: ClassVar[frozenset[AgentState]]
@@ -59,7 +58,6 @@ class Node:
     delay: Delay | None = None
     started_at: float | None = None
     stopping_since: float = 0.0
-    must_start: bool = False
     ready_since: float | None = None
     restarts_total: int = 0
     waiting_for: tuple[str, ...] = ()
@@ -83,6 +81,7 @@ class AgentNode(Node):
         ticket: its entry in the queue for a slot.
         after_wedge: what it becomes when its wedged run ends, if that was decided when it wedged; BACKOFF and
             REGISTERED: it starts.
+        killed: its run was told to end at once.
         first_run: whether this incarnation is the first of this entry.
     """
 
@@ -98,6 +97,7 @@ class AgentNode(Node):
     result: object = None
     last_crash: CrashReport | None = None
     after_wedge: AgentState | None = None
+    killed: bool = False
     first_run: bool = False
 
 
@@ -106,6 +106,7 @@ class SupervisorNode(Node):
     """A supervisor and its children.
 
     Attributes:
+        window: a new one with each start.
         sequence: children in start order.
         wanted: for each name, the children that depend on it.
         departed: last outcome of temporary children that ended.
@@ -118,7 +119,7 @@ class SupervisorNode(Node):
 
     active_states = frozenset({AgentState.STOPPING, AgentState.BACKOFF})
     entry: SupervisorEntry = field(kw_only=True)
-    window: RestartWindow = field(kw_only=True)
+    window: RestartWindow = field(default_factory=lambda: RestartWindow(0, 1.0))
     children: dict[str, Node] = field(default_factory=dict)
     sequence: list[Node] = field(default_factory=list)
     wanted: dict[str, dict[Node, None]] = field(default_factory=dict)
@@ -173,6 +174,8 @@ class SupervisorNode(Node):
                 return self.sequence[bisect_left(self.sequence, node.position, key=_position) :]
             case Strategy.DEPENDENTS:
                 return self._with_dependents(node)
+            case _:
+                assert_never(strategy)
 
     def _with_dependents(self, node: Node) -> list[Node]:
         found = {node: None}

@@ -81,14 +81,15 @@ class Started:
         self._node = self._node or world.find(self._path)
         if not self._settled(world):
             return False
-        if isinstance(self._node, AgentNode) and self._node.ready_since is None:
+        if self._node is not None and self._node.ready_since is None:
             self._look_at(self._node)
         return True
 
-    def _look_at(self, node: AgentNode) -> None:
+    def _look_at(self, node: Node) -> None:
         match node.state:
             case AgentState.FAILED:
-                self.error = node.last_crash.message if node.last_crash else "it failed"
+                crash = node.last_crash if isinstance(node, AgentNode) else None
+                self.error = crash.message if crash else "it gave up"
             case AgentState.STOPPED | AgentState.REGISTERED:
                 self.error = "it was stopped before it was ready"
             case state:

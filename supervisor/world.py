@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeGuard
 
 from orchestree.agents.ends import ExitReason
@@ -17,7 +17,6 @@ from orchestree.agents.executor import RunId
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import NotFound, did_you_mean
 from orchestree.strategies.restart import Restart
-from orchestree.strategies.window import RestartWindow
 
 from .deadlines import Deadlines
 from .entry_fields import Inherit, check_path
@@ -88,6 +87,8 @@ class World:
         self.touched: dict[Node, None] = {}
         self.starting_up: set[Node] = set()
         """Agents whose first start is still running."""
+        self.must_start: set[Node] = set()
+        """Agents whose start was asked for by `start_child` and runs: if it fails they leave the tree."""
         self.first_start = True
         """Until no first start of the static tree is running any more."""
         self.start_failure: str | None = None
@@ -97,17 +98,15 @@ class World:
         self.root = self._root(root)
 
     def _root(self, entry: SupervisorEntry) -> SupervisorNode:
-        node = SupervisorNode(
-            "", None, 0, (), None, entry=entry, window=RestartWindow(entry.max_restarts, entry.max_seconds)
-        )
+        node = SupervisorNode("", None, 0, (), None, entry=replace(entry, children=()))
         self.nodes[""] = node
         self.touched[node] = None
-        self._add_children(node)
+        self._add_children(node, entry)
         return node
 
-    def _add_children(self, parent: SupervisorNode) -> None:
-        for entry in start_order(parent.entry.children, parent.path):
-            self.add(parent, entry)
+    def _add_children(self, parent: SupervisorNode, entry: ChildEntry) -> None:
+        for child in start_order(getattr(entry, "children", ()), parent.path):
+            self.add(parent, child)
 
     def add(self, parent: SupervisorNode, entry: ChildEntry) -> AnyNode:
         """Append a child (and, for a supervisor, all its static children), REGISTERED."""
@@ -121,16 +120,20 @@ class World:
             can_kill = entry.executor in self.settings.killable
             node = AgentNode(path, parent, position, key, backoff, entry=entry, can_kill=can_kill)
         else:
-            window = RestartWindow(entry.max_restarts, entry.max_seconds)
-            node = SupervisorNode(path, parent, position, key, backoff, entry=entry, window=window)
+            bare = replace(entry, children=())  # which are nodes of their own from now on
+            node = SupervisorNode(path, parent, position, key, backoff, entry=bare)
         # A run that was abandoned under this path must not be taken for one of the new agent.
         node.incarnation = max((run.incarnation for run in self.abandoned if run.path == path), default=0)
         parent.add(node, entry)
         self.nodes[path] = node
         self.touched[node] = None
         if isinstance(node, SupervisorNode):
-            self._add_children(node)
+            self._add_children(node, entry)
         return node
+
+    def forget_starts(self) -> None:
+        """Whoever asked for a start that is over, or has to wait, was told: from now on the child is like any other."""
+        self.must_start = {node for node in self.must_start if node.state in _STARTS}
 
     def backoff_of(self, entry: ChildEntry) -> Backoff | None:
         """Return the policy that `entry` names, or the one of the whole tree."""
@@ -197,8 +200,8 @@ class World:
     def retire(self, node: AnyNode, state: AgentState, reason: ExitReason, error: str | None = None) -> None:
         """Move a child that does not run to its last state.
 
-        A temporary one leaves the tree (R03), and so does what nobody could ever name again: one of a dynamic
-        supervisor (R05), and one that was to start or else be forgotten (D03).
+        A temporary one leaves the tree (R03), and so does a child of a dynamic supervisor (R05), and one that was
+        to start or else be forgotten (D03).
         """
         node.purpose = None
         self.leave_group(node)
@@ -206,8 +209,7 @@ class World:
         if isinstance(node, AgentNode):
             self.emit(node, AgentTerminated, reason, state, error)
         assert node.parent is not None
-        never_started = node.must_start and state is AgentState.FAILED
-        node.must_start = False
+        never_started = node in self.must_start and state is not AgentState.COMPLETED
         if node.entry.restart is Restart.TEMPORARY or node.parent.entry.dynamic or never_started:
             self.remove(node, remember=not never_started)
 

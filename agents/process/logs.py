@@ -55,7 +55,7 @@ class LogWriter:
                 self._lost += 1
 
     def close(self) -> None:
-        """Return when everything has been logged, or when that takes too long: the thread ends when its sink goes on."""
+        """Return when all has been logged, or when that takes too long: the thread then ends when its sink goes on."""
         self._closed = True
         with suppress(queue.Full):  # the thread then ends at the last of them
             self._queue.put(None, timeout=CLOSE_S)

@@ -61,7 +61,7 @@ else:
                 "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "
                 "PolicyChange PolicyChanged "
                 "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "
-                "Orchestrator AgentEntry ChildEntry SupervisorEntry AgentState RunMode ChildCounts "
+                "Orchestrator INHERIT AgentEntry ChildEntry Policy SupervisorEntry AgentState RunMode ChildCounts "
                 "Partitions Stats Status Subscription Supervisor TreeNode check_childspecs "
                 "AlreadyPresent AlreadyStarted MaxChildren MetricError NotFound NotRunning OrchestreeError "
                 "Restarting Running SpecError StartError"

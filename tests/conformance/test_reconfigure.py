@@ -18,7 +18,16 @@ from virtual import agent, process, refused, supervisor
 
 from orchestree.agents.ends import NORMAL
 from orchestree.strategies.backoff import Backoff
-from orchestree.supervisor import AgentEntry, AgentState, EventType, NotFound, NotRunning, SpecError, SupervisorEntry
+from orchestree.supervisor import (
+    INHERIT,
+    AgentEntry,
+    AgentState,
+    EventType,
+    NotFound,
+    NotRunning,
+    SpecError,
+    SupervisorEntry,
+)
 from orchestree.supervisor.events import PolicyChange, PolicyChanged
 
 E = EventType
@@ -78,7 +87,7 @@ def test_several_fields_change_in_one_decision_and_others_keep_their_values() ->
     )
     entry = tree.node("s").entry
     assert isinstance(entry, SupervisorEntry)
-    assert (entry.max_seconds, entry.restart, len(entry.children)) == (10.0, "permanent", 2)
+    assert (entry.max_seconds, entry.restart, entry.backoff) == (10.0, "permanent", INHERIT)
 
 
 @pytest.mark.otp("U01")

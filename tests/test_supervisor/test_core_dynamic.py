@@ -9,6 +9,7 @@ from virtual import VirtualTree, agent, process, refused, supervisor
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import MaxChildren, NotFound, SpecError
 from orchestree.supervisor.spec import ChildEntry, SupervisorEntry
+from orchestree.supervisor.tree import AgentNode
 from orchestree.supervisor.world import Settings
 
 pytestmark = pytest.mark.policy
@@ -252,16 +253,18 @@ def test_one_that_had_to_wait_is_there_for_good(waits_for: str) -> None:
     assert tree.state("a") == "backoff"
 
 
-def test_a_start_that_an_operator_broke_off_is_a_stop() -> None:
+def test_of_a_start_that_an_operator_broke_off_nothing_is_kept_either() -> None:
     tree = VirtualTree()
     tree.manual |= {"a"}
     tree.start_child("", agent("a"))
     tree.stop_agent("a")
     tree.complete("a")
+    assert tree.states() == {}
+    tree.start_child("", agent("a"))
+    tree.ready("a")
+    tree.stop_agent("a")
+    tree.complete("a")
     assert tree.state("a") == "stopped"
-    tree.failing |= {"a"}
-    tree.start_agent("a")
-    assert tree.state("a") in ("backoff", "starting")
 
 
 def test_a_significant_child_that_did_not_start_ends_nothing() -> None:
@@ -279,3 +282,66 @@ def test_strict_start_does_not_end_the_tree_for_it() -> None:
     tree.start_child("", agent("a"))
     tree.ready("b")
     assert tree.exit_code is None
+
+
+def test_one_that_was_taken_along_by_a_group_while_it_started_is_like_any_other() -> None:
+    tree = VirtualTree(agent("b", backoff=SLOW), strategy="one_for_all")
+    tree.manual |= {"a"}
+    tree.start_child("", agent("a", backoff=SLOW))
+    tree.crash("b")
+    tree.complete("a")
+    assert tree.states() == {"b": "backoff", "a": "backoff"}
+    tree.failing |= {"a"}
+    tree.advance(10)
+    assert tree.states() == {"b": "backoff", "a": "backoff"}
+
+
+def test_a_supervisor_that_was_started_by_it_and_gives_up_later_has_failed_like_any_other() -> None:
+    tree = VirtualTree()
+    inner = supervisor("s", agent("a", backoff=None), max_restarts=0, restart="transient", backoff=None)
+    tree.start_child("", inner)
+    tree.advance(1000)
+    tree.crash("s/a")
+    assert tree.states() == {"s": "failed", "s/a": "stopped"}
+
+
+def test_one_that_could_not_be_ended_after_its_start_took_too_long_is_not_in_the_next_life_of_its_supervisor() -> None:
+    tree = VirtualTree(supervisor("pool", dynamic=True, backoff=None))
+    tree.start_child("pool", agent("a", start_timeout=2, shutdown=1, backoff=SLOW))
+    tree.manual |= {"pool/a"}
+    tree.restart_agent("pool/a")
+    tree.complete("pool/a")
+    tree.advance(3.1)
+    assert tree.state("pool/a") == "wedged"
+    tree.restart_agent("pool")
+    tree.complete("pool/a")
+    tree.advance(100)
+    assert tree.states() == {"pool": "ready"}
+    assert tree.live == {}
+
+
+def test_stopping_one_that_parked_has_it_leave_and_makes_room() -> None:
+    tree = a_pool(agent("a"), max_children=1)
+    tree.crash("pool/a", exit_code=78)
+    tree.stop_agent("pool/a")
+    assert tree.states() == {"pool": "ready"}
+    tree.start_child("pool", agent("b"))
+
+
+def test_what_has_left_keeps_no_argument_alive_wherever_it_came_from() -> None:
+    tree = VirtualTree(supervisor("s", agent("a", restart="temporary", params={"x": 1})))
+    entry = tree.node("s").entry
+    assert isinstance(entry, SupervisorEntry)
+    assert entry.children == ()
+    node = tree.node("s/a")
+    tree.complete("s/a")
+    assert isinstance(node, AgentNode)
+    assert dict(node.entry.params) == {}
+
+
+def test_a_member_that_became_temporary_while_its_group_waits_is_dropped() -> None:
+    tree = VirtualTree(agent("a", backoff=SLOW), agent("b"), strategy="one_for_all")
+    tree.crash("a")
+    tree.reconfigure("b", restart="temporary")
+    tree.advance(10)
+    assert tree.states() == {"a": "ready"}

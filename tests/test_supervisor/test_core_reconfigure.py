@@ -339,3 +339,23 @@ def test_a_new_policy_outlives_the_restart_of_the_supervisor() -> None:
     assert isinstance(data, AgentRestarting)
     assert data.delay == 2.0
     assert tree.state("s") == "ready"
+
+
+def test_a_delay_that_a_command_has_ended_is_not_brought_back() -> None:
+    tree = VirtualTree(agent("a", backoff=fixed(50)), agent("b"), strategy="one_for_all")
+    tree.manual |= {"b"}
+    tree.crash("a")
+    tree.restart_agent("a")
+    tree.reconfigure("a", backoff=fixed(100))
+    tree.complete("b")
+    assert (tree.now, tree.state("a")) == (0.0, "ready")
+
+
+def test_what_was_told_to_end_at_once_is_not_given_more_time() -> None:
+    tree = VirtualTree(supervisor("s", agent("a", shutdown=50), shutdown=1, backoff=None))
+    tree.stubborn |= {"s/a"}
+    tree.stop_agent("s")
+    tree.advance(1.05)
+    tree.reconfigure("s/a", shutdown="infinity")
+    tree.advance(0.05)
+    assert tree.states() == {"s": "stopped", "s/a": "wedged"}

@@ -17,6 +17,7 @@ from orchestree.supervisor import (
     MaxChildren,
     NotFound,
     NotRunning,
+    OrchestreeError,
     PolicyChanged,
     SpecError,
     StartError,
@@ -219,6 +220,106 @@ def test_there_is_at_least_one_partition_and_by_default_one_per_processor() -> N
     with pytest.raises(SpecError, match="partitions=0: must be a whole number, 1 or more"):
         tree.add_partitions("s", Idle, partitions=0)
     assert tree.add_partitions("s", Idle).partitions >= 1
+
+
+def test_a_resize_that_cannot_be_changes_nothing() -> None:
+    tree = a_tree()
+    shards = tree.add_partitions("s", Idle, partitions=3)
+    with pytest.raises(NotRunning, match="call start"):
+        shards.resize(1)
+    assert shards.partitions == 3
+    with tree:
+        tree.stop_agent("s/1")
+        tree.unregister_agent("s/1")
+        with pytest.raises(NotFound, match="'s/1'"):
+            shards.resize(1)
+        assert (shards.partitions, tree.status("s/2").state) == (3, "ready")
+    with pytest.raises(NotRunning, match="has ended"):
+        shards.resize(3)
+
+
+def test_a_resize_mends_what_others_did_to_the_partitions() -> None:
+    tree = a_tree()
+    shards = tree.add_partitions("s", Idle, partitions=3)
+    with tree:
+        tree.stop_agent("s/0")
+        assert shards.resize(3) == 3
+        assert [status.state.value for status in tree.which_children("s")] == ["ready"] * 3
+
+
+def test_two_that_resize_at_once_do_not_wait_for_each_other() -> None:
+    tree = a_tree()
+    asked = threading.Event()
+
+    def resize_when_stopped(agent: Agent) -> None:
+        asked.set()
+        shards.resize(3)
+
+    shards = tree.add_partitions("s", Does, partitions=3, shutdown=PATIENCE, params={"on_stop": resize_when_stopped})
+    with tree:
+        shards.resize(2)
+        assert asked.is_set()
+        tree.wait_until("s/2", "ready", PATIENCE)
+        assert shards.partitions == 3
+
+
+def test_resize_can_be_awaited() -> None:
+    tree = a_tree(agents_loop="caller")
+
+    async def idle(agent: Any) -> None:
+        await agent.sleep(3600)
+
+    shards = tree.add_partitions("s", AsyncDoes, partitions=2, params={"execute": idle})
+
+    async def program() -> None:
+        async with tree:
+            with pytest.raises(OrchestreeError, match=r"await orchestrator.aio.resize\(\)"):
+                shards.resize(1)
+            assert await tree.aio.resize(shards, 1) == 2
+            assert tree.status("s/1").state == "stopped"
+
+    asyncio.run(program())
+
+
+def test_partitions_need_a_function_for_their_params() -> None:
+    with pytest.raises(SpecError, match="with_params=3: must be a function of the params and a number"):
+        a_tree().add_partitions("s", Idle, with_params=3)  # type: ignore[arg-type]
+
+
+# A name that is used again
+
+
+def test_a_new_agent_does_not_show_the_crash_of_another_that_had_its_name() -> None:
+    tree = a_tree()
+    pool = tree.add_supervisor("pool", dynamic=True)
+    with tree:
+        for _ in range(20):
+            pool.start_child(Does, "a", params={"execute": crash}, restart="temporary")
+            tree.wait_until("pool/a", "failed", PATIENCE)
+            pool.start_child(Idle, "a")
+            assert tree.status("pool/a").last_crash is None
+            tree.stop_agent("pool/a")
+
+
+def test_what_an_agent_says_after_its_end_is_not_taken_for_the_word_of_another() -> None:
+    tree = a_tree()
+    pool = tree.add_supervisor("pool", dynamic=True)
+    kept: list[Agent] = []
+    with tree:
+        pool.start_child(Does, "a", params={"execute": kept.append})
+        wait_for(tree, E.AGENT_TERMINATED, "pool/a")
+        pool.start_child(Idle, "a")
+        kept[0].emit("late")
+        tree.stop_agent("pool/a")
+        assert tree.history(type=E.AGENT_MESSAGE) == []
+
+
+def test_no_name_is_the_name_of_the_root() -> None:
+    tree = a_tree()
+    with tree:
+        with pytest.raises(SpecError, match="name=''"):
+            tree.start_child(SupervisorEntry(""))
+        assert tree.status("").state == "ready"
 
 
 # reconfigure and child specifications
