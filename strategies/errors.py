@@ -27,7 +27,10 @@ class AlreadyPresent(SpecError):
 
 
 class StartError(OrchestreeError):
-    """A first start failed under ``strict_start``; what had started was stopped again."""
+    """The start that a call was about failed.
+
+    `start` under ``strict_start``: what had started was stopped again. `start_child`: nothing of the child is kept.
+    """
 
 
 class NotFound(OrchestreeError, LookupError):

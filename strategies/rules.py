@@ -63,6 +63,12 @@ class Rule:
                 words = [word for word in known if word]
                 hint = did_you_mean(str(value), words)
                 raise SpecError(f"rule: {name}={value!r}: must be one of {', '.join(words)}{hint}")
+        if self.exit_code is not None and (isinstance(self.exit_code, bool) or not isinstance(self.exit_code, int)):
+            raise SpecError(f"rule: exit_code={self.exit_code!r}: must be a whole number")
+        if self.signal is not None and (not isinstance(self.signal, str) or not self.signal.startswith("SIG")):
+            raise SpecError(f"rule: signal={self.signal!r}: must be the name of a signal, such as 'SIGSEGV'")
+        if not isinstance(self.exception, (type, str, type(None))):
+            raise SpecError(f"rule: exception={self.exception!r}: must be an exception class, or its name")
 
     def matches(self, failure: Failure) -> bool:
         """Return whether every field that is given fits `failure`."""

@@ -95,6 +95,7 @@ def stop_tree(world: World, cause: str) -> None:
 def unhealthy(world: World) -> tuple[str, ...]:
     """Return the paths that make the exit code 1, in start order."""
     paths = [node.path for node in walk(world.root) if node.state in UNHEALTHY_STATES]
+    paths += sorted(run.path for run in world.abandoned if run.path not in world.nodes)
     return tuple(dict.fromkeys([*paths, *world.left_waiting]))
 
 

@@ -103,7 +103,10 @@ def shutdown(value: object) -> ShutdownTime:
     if isinstance(value, str):
         hint = did_you_mean(value, ("brutal_kill", "infinity"))
         raise SpecError(f"shutdown={value!r}: must be seconds, 'brutal_kill' or 'infinity'{hint}")
-    return checks.seconds("shutdown", value)
+    try:
+        return checks.seconds("shutdown", value)
+    except SpecError as error:
+        raise SpecError(f"{error}, or 'brutal_kill' or 'infinity'") from None
 
 
 def depends_on(names: object) -> tuple[str, ...]:
@@ -143,5 +146,6 @@ def check_dynamic(values: Mapping[str, object]) -> None:
     """Raise `SpecError` if a dynamic supervisor is to have what only siblings that know each other can have."""
     for name, only in (("strategy", Strategy.ONE_FOR_ONE), ("auto_shutdown", AutoShutdown.NEVER), ("children", ())):
         if values[name] != only:
-            shown = only.value if isinstance(only, (Strategy, AutoShutdown)) else "empty: they come with start_child()"
-            raise SpecError(f"{name}={values[name]!r}: of a supervisor with dynamic=True it must be {shown}")
+            must = f"must be {only}" if only else "must be empty: they come with start_child()"
+            given = f"{values[name]}" if only else f"({len(values[name])} given)"  # type: ignore[arg-type]
+            raise SpecError(f"{name}={given}: of a supervisor with dynamic=True it {must}")

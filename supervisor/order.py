@@ -81,7 +81,7 @@ def check_dynamic_child(entry: ChildEntry, where: str) -> None:
     """Raise `SpecError` if `entry` wants to know of siblings in a dynamic supervisor."""
     for name in ("depends_on", "strategy") if isinstance(entry, AgentEntry) else ("depends_on",):
         if wanted := getattr(entry, name):
-            raise SpecError(f"{entry.name!r}: {name}={wanted!r}: its supervisor{_inside(where)} is dynamic")
+            raise SpecError(f"{entry.name!r}: {name}={wanted!r}: its supervisor {where!r} is dynamic")
 
 
 def check_childspecs(

@@ -42,7 +42,7 @@ def changed_entry(entry: ChildEntry, changes: Mapping[str, object], path: str) -
     known = AGENT_POLICY if isinstance(entry, AgentEntry) else SUPERVISOR_POLICY if path else ROOT_POLICY
     for name, value in changes.items():
         if name not in known:
-            hint = did_you_mean(name, known) or f"; these can be: {', '.join(sorted(known))}"
+            hint = f"{did_you_mean(name, known)}; these can be: {', '.join(sorted(known))}"
             raise SpecError(f"{path!r}: {name}={value!r}: cannot be changed by reconfigure(){hint}")
     return replace(entry, **changes)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from otp_listing import DIFFERS, NOT_APPLICABLE, ROWS, SECTIONS
+from otp_listing import DIFFERS, NOT_APPLICABLE, READINGS, ROWS, SECTIONS
 
 HERE: Final = Path(__file__).parent
 README: Final = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
@@ -57,6 +57,11 @@ def test_the_readme_shows_the_counts_and_the_table_of_differences() -> None:
     assert counts in " ".join(README.split())
     shown = re.findall(r"^\| ([A-Z]\d\d) \| (.+) \| (.+) \|$", README, re.MULTILINE)
     assert shown == [(row, entry.otp, entry.ours) for row, entry in sorted(DIFFERS.items(), key=in_order)]
+
+
+def test_details_that_read_differently_belong_to_rows_that_are_proved_and_stand_in_the_readme() -> None:
+    assert READINGS.keys() <= PROVED
+    assert re.findall(r"^- ([A-Z]\d\d): (.+)\.$", README, re.MULTILINE) == list(READINGS.items())
 
 
 def in_order(item: tuple[str, object]) -> int:

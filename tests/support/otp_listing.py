@@ -114,10 +114,23 @@ DIFFERS: Final = {
     ),
 }
 
+READINGS: Final = {
+    "I03": "a call from inside a start is handed in and answered at once, instead of refused",
+    "I04": "a start succeeds whatever it returns, unless that is IGNORE; the same for P09, Q02 and E07",
+    "I05": "`raise Shutdown` in a start is an end by the agent's own wish, no failed start",
+    "L05": "that a supervisor gave up is told when its children are down, with the child that made it",
+    "L06": "each child that was stopped has an event of its own, also in a dynamic supervisor; the same for T11",
+    "O10": "there are no links: an event handler makes one",
+    "T06": "any end after being asked to stop is a shutdown, a normal one of a permanent child too; the same for E11",
+    "U01": "a child that is added to a running supervisor is also started",
+    "X02": "exact seconds instead of whole ones",
+}
+"""Id -> which detail of a row that is proved reads differently in Python."""
+
 NOT_APPLICABLE: Final = {
-    "F09": "hibernation of a process; a Python object has nothing to hibernate",
-    "C07": "modules of a child, for code upgrades at run time",
-    "I12": "a child that its supervisor is not linked to; here the executor owns the handle of every run",
-    "E22": "supervision of the partitions of a registry; names have no partitions",
+    "F09": "hibernation (row F09: no): a Python object has nothing to hibernate",
+    "C07": "modules of a child (row C07: no): no code is replaced at run time",
+    "I12": "a child that its supervisor is not linked to (row I12: n/a): the executor owns the handle of every run",
+    "E22": "supervision of a registry's partitions (n/a in the row itself): names have no partitions",
 }
 """Id -> what it is about, and why it has no counterpart in Python."""

@@ -295,3 +295,19 @@ def test_a_failure_is_handed_to_tenacity_as_an_exception_with_its_message() -> N
 def test_a_wait_that_is_no_finite_number_is_an_error_that_says_so(answer: float) -> None:
     with pytest.raises(ValueError, match=f"^wait answered {answer}$"):
         Backoff(wait=lambda state: answer).verdict(Streak(1), None, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"exit_code": "3"}, "rule: exit_code='3': must be a whole number"),
+        ({"exit_code": True}, "rule: exit_code=True: must be a whole number"),
+        ({"signal": 9}, "rule: signal=9: must be the name of a signal, such as 'SIGSEGV'"),
+        ({"signal": "KILL"}, "rule: signal='KILL': must be the name of a signal, such as 'SIGSEGV'"),
+        ({"exception": 3}, "rule: exception=3: must be an exception class, or its name"),
+    ],
+)
+def test_a_rule_that_could_never_match_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        Rule(action="park", **fields)  # type: ignore[arg-type]
+    assert str(error.value) == message

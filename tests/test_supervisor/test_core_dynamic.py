@@ -131,7 +131,7 @@ def test_max_children_can_be_none_at_all_and_can_change() -> None:
 REFUSED_FIELDS = [
     (
         {"strategy": "one_for_all"},
-        "strategy=<Strategy.ONE_FOR_ALL: 'one_for_all'>: of a supervisor with dynamic=True it",
+        "strategy=one_for_all: of a supervisor with dynamic=True it must be one_for_one",
     ),
     ({"auto_shutdown": "any_significant"}, "it must be never"),
     ({"children": [agent("a")]}, "it must be empty: they come with start_child"),
@@ -155,9 +155,9 @@ def test_only_a_dynamic_supervisor_has_max_children() -> None:
 @pytest.mark.parametrize(
     ("child", "says"),
     [
-        (agent("b", depends_on=["a"]), "'b': depends_on=('a',): its supervisor in 'pool' is dynamic"),
-        (agent("b", strategy="one_for_all"), "its supervisor in 'pool' is dynamic"),
-        (supervisor("b", depends_on=["a"]), "'b': depends_on=('a',): its supervisor in 'pool' is dynamic"),
+        (agent("b", depends_on=["a"]), "'b': depends_on=('a',): its supervisor 'pool' is dynamic"),
+        (agent("b", strategy="one_for_all"), "its supervisor 'pool' is dynamic"),
+        (supervisor("b", depends_on=["a"]), "'b': depends_on=('a',): its supervisor 'pool' is dynamic"),
         (agent("b", significant=True), "auto_shutdown=never"),
         (agent("a"), "'pool/a' is ready"),
     ],

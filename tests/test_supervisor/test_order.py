@@ -172,14 +172,14 @@ def test_a_child_of_a_dynamic_supervisor_knows_nothing_of_siblings() -> None:
     check_dynamic_child(agent("a", significant=False), "pool")
     check_dynamic_child(supervisor("s", strategy="one_for_all"), "pool")
     for entry, message in (
-        (agent("a", depends_on=["b"]), "'a': depends_on=('b',): its supervisor in 'pool' is dynamic"),
+        (agent("a", depends_on=["b"]), "'a': depends_on=('b',): its supervisor 'pool' is dynamic"),
         (agent("a", strategy="one_for_one"), "'a': strategy=<Strategy.ONE_FOR_ONE: 'one_for_one'>: its supervisor"),
-        (supervisor("s", depends_on=["b"]), "'s': depends_on=('b',): its supervisor in 'pool' is dynamic"),
+        (supervisor("s", depends_on=["b"]), "'s': depends_on=('b',): its supervisor 'pool' is dynamic"),
     ):
         error = refused(lambda entry=entry: check_dynamic_child(entry, "pool"))  # type: ignore[misc]
         assert str(error).startswith(message)
     assert str(refused(lambda: check_dynamic_child(agent("a", depends_on=["b"]), ""))) == (
-        "'a': depends_on=('b',): its supervisor is dynamic"
+        "'a': depends_on=('b',): its supervisor '' is dynamic"
     )
 
 

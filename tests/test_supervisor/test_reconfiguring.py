@@ -44,7 +44,8 @@ def test_values_are_told_as_a_person_would_write_them() -> None:
          "'a': zzz=3: cannot be changed by reconfigure(); these can be: "
          "backoff, replace_wedged, restart, shutdown, significant, start_timeout, strategy"),
         ("", {"restart": "temporary"},
-         "'': restart='temporary': cannot be changed by reconfigure() (did you mean 'max_restarts'?)"),
+         "'': restart='temporary': cannot be changed by reconfigure() (did you mean 'max_restarts'?); these can be: "
+         "auto_shutdown, max_restarts, max_seconds, strategy"),
         ("", {"zzz": 1},
          "'': zzz=1: cannot be changed by reconfigure(); these can be: "
          "auto_shutdown, max_restarts, max_seconds, strategy"),
