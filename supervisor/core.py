@@ -81,10 +81,10 @@ class Core:
         match event:
             case RunEnded():
                 self._run_ended(event)
-            case RunReady(run, pid):
-                node = self._current(run)
+            case RunReady():
+                node = self._current(event.run)
                 if node is not None and node.state is AgentState.STARTING:
-                    starting.ready(self.world, node, pid)
+                    starting.ready(self.world, node, event.pid)
             case Tick():
                 while (deadline := self.world.deadlines.pop_due(self.world.now)) is not None:
                     deadline.action()

@@ -54,19 +54,19 @@ class Deadlines:
 
     def soonest(self) -> float | None:
         """Return the moment of the next deadline."""
-        self._drop_cancelled()
-        return self._heap[0][0] if self._heap else None
+        while self._heap:
+            at, _, deadline = self._heap[0]
+            if not deadline.cancelled:
+                return at
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+        return None
 
     def pop_due(self, now: float) -> Deadline | None:
         """Take out the next deadline that is due at `now`."""
-        self._drop_cancelled()
-        if not self._heap or self._heap[0][0] > now:
+        soonest = self.soonest()
+        if soonest is None or soonest > now:
             return None
         _, _, deadline = heapq.heappop(self._heap)
         deadline.cancelled = True
         return deadline
-
-    def _drop_cancelled(self) -> None:
-        while self._heap and self._heap[0][2].cancelled:
-            heapq.heappop(self._heap)
-            self._cancelled -= 1

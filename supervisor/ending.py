@@ -68,8 +68,6 @@ def wedged(world: World, node: AgentNode) -> None:
 
 def supervisor_ended(world: World, node: SupervisorNode) -> None:
     """Act on a supervisor that has lost its last child."""
-    if node.state is not AgentState.STOPPING:
-        return
     world.cancel_deadline(node)
     reason = node.ending or SHUTDOWN
     world.emit(node, SupervisorTerminated, reason, node.offender)

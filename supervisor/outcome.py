@@ -129,12 +129,13 @@ def _carry_out(
     """Do what was decided for a child that ended by itself; `final` is its state if it stays down."""
     assert node.parent is not None
     match decision:
-        case Again(delay, draw):
+        case Again():
+            delay = decision.delay
             node.streak = node.streak.waits(delay)
             say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures)
             groups.restart_with_siblings(world, node, delay)
             if node.group is not None:
-                node.delay = Delay(world.now, delay, report, draw)
+                node.delay = Delay(world.now, delay, report, decision.draw)
         case Park(why):
             slots.release(world, node)
             node.held = True

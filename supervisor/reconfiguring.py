@@ -63,13 +63,15 @@ def reconfigure(world: World, node: AnyNode, changes: Mapping[str, object]) -> N
     node.backoff = backoff
     remaining = None if seconds is None else _delay_anew(world, node, seconds)
     world.emit(node, PolicyChanged, told, remaining)
-    if isinstance(node, SupervisorNode) and isinstance(entry, SupervisorEntry):
+    if isinstance(node, SupervisorNode):
+        assert isinstance(entry, SupervisorEntry)
         node.entry = entry
         node.window = node.window.resized(entry.max_restarts, entry.max_seconds)
         for child in list(node.sequence):
             if child.state is AgentState.WAITING:
                 consider(world, child)  # only REST_FOR_ONE has a child wait for the one before it
-    elif isinstance(node, AgentNode) and isinstance(entry, AgentEntry):
+    else:
+        assert isinstance(entry, AgentEntry)
         node.entry = entry
         if node.state is AgentState.WEDGED:
             world.wedged.append(node)  # its next run may be allowed to start beside it now

@@ -9,6 +9,7 @@ from orchestree.strategies.backoff import Streak
 from .states import AgentState
 from .tree import AnyNode
 
+_WAS_READY: Final = frozenset({AgentState.READY, AgentState.STOPPING, AgentState.WEDGED})
 _STABLE_WITHOUT_POLICY_S: Final = 30.0  # for the streak that `status` shows of a child with ``backoff=None``
 
 
@@ -19,7 +20,6 @@ def stable_after(node: AnyNode) -> float:
 
 def current_streak(node: AnyNode, now: float) -> Streak:
     """Return the failures in a row as they count at `now`: none after a stable run."""
-    was_ready = node.state in (AgentState.READY, AgentState.STOPPING, AgentState.WEDGED)
-    if was_ready and node.ready_since is not None and now - node.ready_since >= stable_after(node):
+    if node.state in _WAS_READY and node.ready_since is not None and now - node.ready_since >= stable_after(node):
         return Streak()
     return node.streak

@@ -138,12 +138,9 @@ class SupervisorNode(Node):
         return self.state in (AgentState.STARTING, AgentState.READY)
 
     def heeds(self, node: Node) -> bool:
-        """Whether anybody may have to act on a new state of the child `node`."""
+        """Whether a sibling may have to act on a new state of the child `node`, or the child itself."""
         return (
-            self.state is AgentState.STARTING
-            or node.name in self.wanted
-            or node.state is AgentState.WAITING
-            or self.entry.strategy is Strategy.REST_FOR_ONE
+            node.name in self.wanted or node.state is AgentState.WAITING or self.entry.strategy is Strategy.REST_FOR_ONE
         )
 
     def find(self, name: str) -> Node | None:

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
-from typing import ParamSpec, TypeGuard
+from typing import TypeGuard, TypeVarTuple
 
 from orchestree.agents.ends import ExitReason
 from orchestree.agents.executor import RunId
@@ -30,7 +30,7 @@ from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 
 _STARTS = frozenset({AgentState.STARTING, AgentState.STOPPING})  # its first start is not over
 
-P = ParamSpec("P")
+Arguments = TypeVarTuple("Arguments")
 ChooseNext = Callable[[tuple[str, ...]], str | None]
 
 
@@ -160,9 +160,8 @@ class World:
             return supervisor.departed.get(name) if isinstance(supervisor, SupervisorNode) else None
         return node
 
-    def emit(self, node: Node, kind: Callable[P, EventData], *arguments: P.args, **named: P.kwargs) -> None:
-        """Decide on an event of `node`: the class of its data, and what that is made of (by position)."""
-        assert not named
+    def emit(self, node: Node, kind: Callable[[*Arguments], EventData], *arguments: *Arguments) -> None:
+        """Decide on an event of `node`: the class of its data, and what that is made of."""
         self.out.append(_new_tuple(Emit, (node.path, node.incarnation, kind, arguments)))
         self.touched[node] = None
 
@@ -176,7 +175,8 @@ class World:
         if self.starting_up and state not in _STARTS:
             self.starting_up.discard(node)
         self.touched[node] = None
-        if node.parent is not None and node.parent.heeds(node):
+        parent = node.parent
+        if parent is not None and (parent.state is AgentState.STARTING or parent.heeds(node)):
             self.changed.append(node)
 
     def cancel_deadline(self, node: Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from checked import CheckedTree
 from tenacity import stop_after_attempt, wait_fixed
-from virtual import agent, process, supervisor
+from virtual import VirtualTree, agent, process, supervisor
 
 from orchestree.agents.ends import NORMAL, Cause, abnormal
 from orchestree.strategies.backoff import Backoff
@@ -275,3 +275,22 @@ def test_stopping_a_supervisor_stops_its_subtree_in_reverse_order_and_nobody_els
     tree.stop_agent("s")
     assert asked(tree) == ["s/y", "s/x"]
     assert tree.states() == {"a": "ready", "s": "stopped", "s/x": "stopped", "s/y": "stopped"}
+
+
+def test_a_supervisor_that_is_being_stopped_gets_no_more_time_when_the_whole_tree_is_stopped() -> None:
+    tree = VirtualTree(supervisor("s", process("a", shutdown="infinity"), shutdown=10))
+    tree.stubborn.add("s/a")
+    tree.stop_agent("s")
+    tree.advance(3)
+    tree.stop()
+    tree.advance(6.9)
+    assert tree.state("s") == "stopping"
+    tree.advance(0.1)
+    assert (tree.exit_code, tree.state("s")) == (0, "stopped")
+
+
+def test_a_strategy_that_there_is_not_is_a_mistake_of_ours() -> None:
+    tree = VirtualTree(agent("a"))
+    object.__setattr__(tree.core.world.root.entry, "strategy", "all_for_none")
+    with pytest.raises(AssertionError, match="all_for_none"):
+        tree.crash("a")
