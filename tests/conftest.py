@@ -6,6 +6,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# `pytest --hypothesis-profile=deep` looks at more than ten times as many random trees.
+settings.register_profile("ci", max_examples=800, stateful_step_count=40, deadline=None, print_blob=True)
+settings.register_profile("deep", settings.get_profile("ci"), max_examples=10_000, stateful_step_count=60)
+settings.load_profile("ci")
 
 BARE_NAMES = frozenset({"supervisor", "agents", "strategies", "metrics"})
 
