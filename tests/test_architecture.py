@@ -93,7 +93,7 @@ MUTABLE_TYPES: Final = frozenset(
     {"list", "dict", "set", "bytearray", "deque", "defaultdict", "Counter", "OrderedDict", "ChainMap"}
     | {"SimpleNamespace", "count", "cycle"}
 )
-HARMLESS_CALLS: Final = frozenset({"frozenset", "tuple", "MappingProxyType", "TypeVar", "ParamSpec", "NewType"})
+HARMLESS_CALLS: Final = frozenset({"frozenset", "tuple", "MappingProxyType", "TypeVar", "TypeVarTuple", "NewType"})
 
 LONGER: Final = {"supervisor/events.py": "design §4.4 wants the data of all events in one file"}
 

@@ -41,7 +41,8 @@ def command(entry: Entry, argument: object) -> tuple[list[str], int]:
         marshal.dump((sys.path, sys.argv, (entry, keys, pickle.dumps(argument))), file)
     os.lseek(descriptor, 0, os.SEEK_SET)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [sys.executable, *flags, "-c", _PROGRAM, str(descriptor), f"orchestree-{entry}"], descriptor
+    # -P: the current folder is of no interest, and some versions of Python fail where it is gone.
+    return [sys.executable, *flags, "-P", "-c", _PROGRAM, str(descriptor), f"orchestree-{entry}"], descriptor
 
 
 def go_on(entry: Entry, keys: list[bytes], argument: bytes) -> None:
