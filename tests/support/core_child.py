@@ -75,6 +75,7 @@ class Child:
         hurried: somebody asked for a sibling or for itself since, so its delay may have been cut short.
         led: it failed and comes back for that, with its group.
         is_swept: it was due when a sibling failed, and starts with the group of that if the strategy says so.
+        is_late: it is asked to stop because its start takes too long, whatever else it was to stop for.
         group: children that have to end before it may start again.
         must_start: it leaves the tree, uncounted, if the start that runs fails.
         stamps: times of the failures of its children that were restarted (supervisors); `old_stamps`: how many
@@ -103,6 +104,7 @@ class Child:
     ended_as: Restart | None = None
     asked: bool = False
     stop_cause: str = ""
+    is_late: bool = False
     due_at: float = 0.0
     hurried: bool = False
     led: bool = False
@@ -136,6 +138,12 @@ class Child:
     def runs(self) -> bool:
         """Whether it is starting, ready or stopping, as far as the log tells."""
         return self.phase in RUNNING and self.wedged is None
+
+    def start_is_over(self, now: float) -> bool:
+        """Whether it has been starting for longer than it may."""
+        if not isinstance(self.entry, AgentEntry) or self.phase != "starting":
+            return False
+        return self.entry.start_timeout is not None and now >= self.since + self.entry.start_timeout
 
     @property
     def is_in_first_start(self) -> bool:

@@ -236,7 +236,7 @@ class Times(Silent):
 
     def _may_kill(self, ledger: Ledger, child: Child) -> None:
         is_bounded = any(above.entry.shutdown != "infinity" for above in child.ancestors() if above.parent)
-        if self.tree_deadline or is_bounded or child.stop_cause == "start_timeout":
+        if self.tree_deadline or is_bounded or child.is_late:
             return
         limit = child.entry.shutdown
         if isinstance(limit, float):

@@ -115,7 +115,8 @@ class Ledger:
             self.remove(self.children[told.path])
         for agent in self.agents():
             # Whoever asked for its start is not kept waiting longer than this.
-            agent.must_start = agent.must_start and agent.phase in ("starting", "stopping")
+            is_starting = agent.phase in ("starting", "stopping") and agent.wedged is None
+            agent.must_start = agent.must_start and is_starting
         for rule in self.rules:
             rule.settle(self, decision)
         if self.must_all_start:
@@ -207,6 +208,7 @@ class Ledger:
                 child.ready_since = self.now
                 child.was_up, child.must_start = True, False
             case ev.AgentStopping(cause):
+                child.is_late = child.start_is_over(self.now)
                 self._move(child, "stopping")
                 child.stop_cause = cause.value
                 child.asked = True

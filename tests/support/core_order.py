@@ -101,9 +101,10 @@ class StopOrder(Silent):
             return
         if KillRun(RunId(effect.path, effect.incarnation)) in decision.effects:
             return
-        if child.parent.is_dynamic:
+        if child.parent.is_dynamic or child.start_is_over(ledger.now):
             return
         busy = [s for s in family if s.runs and s.phase == "stopping" and s.stop_cause in ("group", "supervisor")]
+        busy = [s for s in busy if not s.is_late]
         assert not busy, f"{child} is asked to stop while {busy} still stop"
         later = [s for s in family if s.key > child.key and s.runs]
         if cause is ev.StopCause.GROUP:
