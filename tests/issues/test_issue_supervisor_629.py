@@ -63,7 +63,7 @@ def test_a_log_folder_that_is_removed_stops_nobody(tmp_path: Path) -> None:
         add(tree, "good")
         with tree:
             wait_for(tree, E.AGENT_STARTING, "bad", count=5)
-            shutil.rmtree(folder)
+            shutil.rmtree(folder.rename(tmp_path / "gone"))  # at one stroke: somebody may be writing into it
             count = tree.status("bad").incarnation
             wait_for(tree, E.AGENT_STARTING, "bad", count=count + 10)
             tree.restart_agent("good", PATIENCE)
