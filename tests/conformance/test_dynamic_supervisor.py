@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import weakref
 from types import FrameType
 from typing import Any
@@ -169,6 +170,9 @@ def test_what_a_temporary_child_was_given_is_let_go_when_it_has_ended(way: str, 
                 tree.stop_agent(f"pool/{name}")
             tree.events.wait_for(E.AGENT_TERMINATED, f"pool/{name}", since=0, timeout=PATIENCE)
         tree.stop_agent("pool")  # by then the supervision thread has done with the last of them
+        for thread in threading.enumerate():  # an agent's thread reports its end before it ends itself
+            if thread.name.startswith("orchestree:pool/"):
+                thread.join(PATIENCE)
         gc.collect()
         assert [each() for each in given] == [None] * 3
 
