@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -17,6 +18,11 @@ settings.register_profile(
     "deep", settings.get_profile("ci"), max_examples=10_000, stateful_step_count=60, derandomize=False
 )
 settings.load_profile("ci")
+
+# A shell has its background jobs ignore SIGINT, `nohup` SIGHUP; the programs that tests start would inherit that.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 BARE_NAMES = frozenset({"supervisor", "agents", "strategies", "metrics"})
 
