@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
 import threading
+import time
+from concurrent.futures import Future
+from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from orchestree.strategies.errors import SpecError, StartError
 
@@ -15,10 +20,74 @@ from .inputs import StopTree
 if TYPE_CHECKING:
     from .orchestrator import Orchestrator
 
+T = TypeVar("T")
+
 BAD_SPECIFICATION: Final = 78
 """EX_CONFIG of sysexits.h."""
+NO_SIGNAL: Final = b"\0"
+"""What stands among the numbers of signals for something else."""
 AT_ONCE_S: Final = 1.0
 """What killing everything may take after the second signal before the program leaves all the same."""
+
+
+def alert_result(future: Future[T], timeout: float | None = None) -> T:
+    """Return ``future.result(timeout)``; in the main thread the handlers of signals run while it waits.
+
+    `Future.result` waits for a lock, and a signal that comes just before it does, or that the kernel gives to
+    another thread, does not end that wait: its handler would run when the wait is over.
+
+    Raises:
+        TimeoutError: it took longer than `timeout` seconds. Also whatever the future holds, or a handler raises.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return future.result(timeout)
+    end = None if timeout is None else time.monotonic() + timeout
+    with Alarm() as alarm:
+        future.add_done_callback(lambda done: alarm.ring())
+        while not future.done() and alarm.wait(None if end is None else max(0.0, end - time.monotonic())):
+            pass
+    return future.result(0.0)
+
+
+class Alarm:
+    """A pipe that each signal of this process writes to, and `ring`. Main thread, but for `ring`."""
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._lock = threading.Lock()
+        self._bell: int | None = None  # never written to once it is closed: its number may mean another file then
+
+    def __enter__(self) -> Self:
+        """Take the place of the wake-up descriptor that was set before, if any."""
+        self._woken, self._bell = os.pipe()
+        os.set_blocking(self._bell, False)
+        self._before = signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Put it back."""
+        signal.set_wakeup_fd(self._before)
+        with self._lock:
+            bell, self._bell = self._bell, None
+            os.close(self._woken)
+            if bell is not None:
+                os.close(bell)
+
+    def ring(self) -> None:
+        """End a wait that runs; too late is fine. Any thread."""
+        with self._lock, suppress(BlockingIOError):
+            if self._bell is not None:
+                os.write(self._bell, NO_SIGNAL)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for a signal or a ring; return whether one came within `timeout` seconds."""
+        if not select.select([self._woken], [], [], timeout)[0]:
+            return False
+        signals = os.read(self._woken, 64).replace(NO_SIGNAL, b"")
+        if self._before >= 0 and signals:
+            with suppress(OSError):
+                os.write(self._before, signals)
+        return True
 
 
 class SecondSignal(BaseException):

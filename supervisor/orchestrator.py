@@ -30,7 +30,7 @@ from .driver import Driver
 from .event_manager import EventManager
 from .events import Event, HandlerFailed, ServiceFailed
 from .inputs import Reconfigure, RegisterChild, StartTree, StopTree, UnregisterChild
-from .joining import simple_join
+from .joining import alert_result, simple_join
 from .lifecycle_log import LifecycleLog
 from .order import StartStep, check_tree, start_steps
 from .reachable import Killable, check_reachable
@@ -177,7 +177,7 @@ class Orchestrator(Registry, Readable, Steerable):
             NotRunning: it was started before.
         """
         self.prepare(None)
-        self.launch().result()
+        alert_result(self.launch())
         self.check_started()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -202,7 +202,7 @@ class Orchestrator(Registry, Readable, Steerable):
         driver, timeout = self.driver, check_timeout(timeout)
         driver.refuse_to_block("join()")
         try:
-            driver.ended.result(0.0 if driver.is_inside else timeout)
+            alert_result(driver.ended, 0.0 if driver.is_inside else timeout)
         except TimeoutError:
             return False
         self.events.join(HANDLERS_END_S)
@@ -316,7 +316,7 @@ class Orchestrator(Registry, Readable, Steerable):
             self._driver = driver = self._new_driver(core, caller_loop)
             driver.start()
         try:
-            driver.call(driver.prepare).result()
+            alert_result(driver.call(driver.prepare))
         except BaseException:
             self.give_up_start()
             raise

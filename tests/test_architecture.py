@@ -104,6 +104,7 @@ ALLOWED_WAITS: Final = {
     "agents/agent.py:PeriodicAgent.execute": "the agent's own pause until its next round",
     "agents/async_agent.py:LoopingAsyncAgent.execute": "sleep(0) only lets the other tasks of the loop run",
     "agents/async_agent.py:PeriodicAsyncAgent.execute": "the agent's own pause until its next round",
+    "supervisor/joining.py:alert_result": "select is woken by a signal or by the end, and looks once each time",
     "agents/process/client.py:ForkServer.serve_until": "sleeps until the server speaks or ends, once a message",
 }
 WAITING_CALLS: Final = frozenset({"wait", "poll"})

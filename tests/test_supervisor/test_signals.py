@@ -132,6 +132,26 @@ def test_the_second_signal_ends_the_program_at_once(tmp_path: Path, number: sign
         assert (code, errors) == (128 + number, f"orchestree: ended at once by {number.name}\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_does_not_interrupt_the_main_thread_stops_the_tree(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    text = f"""
+import signal
+class Raises(Agent):
+    def execute(self):
+        sys.stdin.readline()  # by then the main thread waits for the end
+        signal.pthread_kill(threading.get_ident(), {number:d})
+        self.sleep(3600)
+o = tree()
+o.register_agent(Raises, "a")
+up(o)
+"""
+    with Program(tmp_path, text) as program:
+        assert program.line() == "up"
+        assert program.end() == (0, [], "")
+
+
 def test_a_signal_during_the_start_ends_the_start_in_order(tmp_path: Path) -> None:
     text = 'o = tree()\no.register_agent(Steady, "a")\no.register_agent(SlowToStart, "b")\n'
     with Program(tmp_path, text + "sys.exit(o.simple_join())") as program:
