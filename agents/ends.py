@@ -78,6 +78,16 @@ class CrashReport:
         pid: of the process the agent ran in; None when the agent shared the orchestrator's process.
         uptime_s: seconds from start to end.
         notes: further failures that this one must not hide (`teardown`, `on_stop`), one line each.
+        progress: what the agent last said it was doing; empty if it never did.
+        silent_s: seconds from its last sign of progress to its end; None if there was none.
+        stacks: of all threads, as ``faulthandler`` writes them, when a fault or a missed watchdog ended a process.
+        output: the last lines (at most 50) that its process printed on stdout and stderr, oldest first.
+        max_memory: bytes that its process had in memory at its peak; None when not known.
+        fingerprint: equal for equal crashes of whichever incarnation; empty until the event is made.
+        occurrence: how many crashes of this agent in this run of the tree had this fingerprint, this one included.
+        first_seen: wall time (seconds since 1970) of the first of them; None until the event is made.
+        decision: what followed: ``restart``, ``park``, ``terminate`` or ``escalate``; empty if not decided yet.
+        delay_s: seconds that the restart has to wait; None unless `decision` is ``restart``.
     """
 
     cause: Cause
@@ -90,6 +100,16 @@ class CrashReport:
     pid: int | None = None
     uptime_s: float = 0.0
     notes: tuple[str, ...] = ()
+    progress: str = ""
+    silent_s: float | None = None
+    stacks: str = ""
+    output: tuple[str, ...] = ()
+    max_memory: int | None = None
+    fingerprint: str = ""
+    occurrence: int = 1
+    first_seen: float | None = None
+    decision: Literal["", "restart", "park", "terminate", "escalate"] = ""
+    delay_s: float | None = None
 
 
 class Shutdown(BaseException):

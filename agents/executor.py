@@ -64,6 +64,7 @@ class RunEnded:
         classified: the hook ``classify_exit`` gave the reason.
         details: makes the traceback text; called after the restart was commanded, so that making
             it costs the restart nothing. None when `report` is already complete.
+        survivors: pids of what the run has left behind and cannot be ended: a leak.
     """
 
     run: RunId
@@ -72,6 +73,7 @@ class RunEnded:
     result: object = None
     classified: bool = False
     details: Callable[[], str] | None = field(default=None, compare=False)
+    survivors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Executor(Protocol):
     def ask_stop(self, run: RunId) -> None:
         """Set ``should_stop`` and run ``on_stop()`` once beside ``execute``. Unknown or ended runs are ignored."""
 
-    def kill(self, run: RunId) -> None:
+    def kill(self, run: RunId, *, hung: bool = False) -> None:
         """End the run at once, or (`can_kill` False) cancel it as far as possible. Unknown runs are ignored."""
 
     def close(self) -> None:

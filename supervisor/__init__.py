@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         EventGap as EventGap,
         EventType as EventType,
         HandlerFailed as HandlerFailed,
+        LeakFound as LeakFound,
         OrchestratorStarted as OrchestratorStarted,
         OrchestratorStopped as OrchestratorStopped,
         OrchestratorStopping as OrchestratorStopping,
@@ -77,7 +78,7 @@ else:
             ".events": (
                 "Event EventType AgentCrashed AgentMessage AgentParked AgentQueued "
                 "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
-                "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap "
+                "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap LeakFound "
                 "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "
                 "PolicyChange PolicyChanged "
                 "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "

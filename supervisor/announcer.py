@@ -11,6 +11,7 @@ from dataclasses import replace
 from orchestree.agents.ends import CrashReport
 from orchestree.agents.executor import RunEnded, RunId
 
+from .crash_book import CrashBook
 from .events import TYPE_OF, AgentCrashed, Event, EventData, EventGap, EventType
 from .inputs import Emit
 
@@ -21,11 +22,12 @@ class Announcer:
     def __init__(
         self, publish: Callable[[Event], None], complete: Callable[[str, CrashReport, CrashReport], None]
     ) -> None:
-        """Publish through `publish`; tell `complete` path and report of a crash, without and with its traceback."""
+        """Publish through `publish`; tell `complete` path and report of a crash, before and after its completion."""
         self._publish = publish
         self._complete = complete
         self._waiting: deque[tuple[Emit, float]] = deque()
         self._details: dict[RunId, Callable[[], str]] = {}
+        self._crashes = CrashBook()
         self._seq = 0
 
     def expect(self, ended: RunEnded) -> None:
@@ -43,7 +45,7 @@ class Announcer:
             emit, now = self._waiting.popleft()
             data = emit.data
             if isinstance(data, AgentCrashed):
-                data = self._with_traceback(emit, data)
+                data = self._completed(emit, data)
             self._say(TYPE_OF[type(data)], emit.path, emit.incarnation, data, now)
         self._details.clear()
 
@@ -63,12 +65,12 @@ class Announcer:
         self._seq += 1
         self._publish(Event(self._seq, time.time(), now, kind, path, incarnation, data))
 
-    def _with_traceback(self, emit: Emit, data: AgentCrashed) -> AgentCrashed:
-        details = self._details.pop(RunId(emit.path, emit.incarnation), None)
-        if details is None:
-            return data
+    def _completed(self, emit: Emit, data: AgentCrashed) -> AgentCrashed:
         report = data.report
-        with suppress(Exception):  # formatting runs code of the user's: an exception's __str__
-            report = replace(report, traceback=details())
+        details = self._details.pop(RunId(emit.path, emit.incarnation), None)
+        if details is not None:
+            with suppress(Exception):  # formatting runs code of the user's: an exception's __str__
+                report = replace(report, traceback=details())
+        report = self._crashes.enter(emit.path, report, time.time())
         self._complete(emit.path, data.report, report)
         return replace(data, report=report)

@@ -25,7 +25,7 @@ from orchestree.strategies.errors import NotRunning, OrchestreeError
 
 from .announcer import Announcer
 from .core import Core
-from .events import Event, EventData, ServiceFailed
+from .events import Event, EventData, LeakFound, ServiceFailed
 from .inputs import AskRunToStop, Effect, Emit, Input, KillRun, Refused, StartRun, Tick, TreeEnded
 from .spec import AgentEntry
 from .status import Snapshot
@@ -243,6 +243,8 @@ class Driver:
             if self._classify is not None:
                 report = self._classify(report)
             self._announcer.expect(report)
+            if report.survivors:
+                self._say(LeakFound(report.survivors), report.run.path)
         self._handle(report)
 
     def _take_message(self, message: RunMessage) -> None:

@@ -29,6 +29,7 @@ from .events import (
     EventData,
     EventGap,
     HandlerFailed,
+    LeakFound,
     OrchestratorStarted,
     OrchestratorStopped,
     OrchestratorStopping,
@@ -147,6 +148,8 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
             return "FAILED", f"event handler {data.handler}: {data.error}"
         case ServiceFailed():
             return "FAILED", f"{data.service} is not available: {data.error}"
+        case LeakFound():
+            return "LEAK", f"still there, and cannot be ended: {_list(tuple(map(str, data.pids)))}"
         case EventGap():
             return "LOST", f"events {data.first} to {data.last} (too many at once)"
         case _:
@@ -167,7 +170,7 @@ def _restart(data: SupervisorRestarting | AgentRestarting) -> str:
     error = _shutdown_error(data.shutdown_error if isinstance(data, AgentRestarting) else None)
     match data.cause:
         case RestartCause.FAILURE:
-            streak = f" ({_ordinal(data.attempt)} failure in a row)" if data.attempt > 1 else ""
+            streak = f" ({ordinal(data.attempt)} failure in a row)" if data.attempt > 1 else ""
             return f"{when}{streak}{error}"
         case RestartCause.GROUP:
             return f"{when}, with its group{error}"
@@ -229,6 +232,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _ordinal(number: int) -> str:
+def ordinal(number: int) -> str:
+    """Return ``1st``, ``2nd``, ``3rd``, ``4th`` and so on."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"

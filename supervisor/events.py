@@ -218,6 +218,13 @@ class ServiceFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LeakFound:
+    """A process agent has ended and left processes behind that cannot be ended. `pids`: ascending."""
+
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EventGap:
     """This reader was too slow, or a flood was cut: events `first` to `last` (inclusive) are missing here."""
 
@@ -253,7 +260,8 @@ EventData = (
     | SupervisorReady | SupervisorRestarting | SupervisorTerminated | AgentRegistered | AgentWaiting
     | AgentQueued | AgentStarting | AgentReady | AgentCrashed | AgentRestarting | AgentStopping
     | AgentTerminated | AgentParked | AgentWedged | AgentUnregistered | AgentMessage
-    | AllAgentsTerminated | PolicyChanged | Command | HandlerFailed | ServiceFailed | EventGap
+    | AllAgentsTerminated | PolicyChanged | Command | HandlerFailed | ServiceFailed | LeakFound
+    | EventGap
 )
 # fmt: on
 

@@ -81,7 +81,9 @@ class Alarm:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for a signal or a ring; return whether one came within `timeout` seconds."""
-        if not select.select([self._woken], [], [], timeout)[0]:
+        poll = select.poll()  # select() takes no descriptor above 1,023
+        poll.register(self._woken, select.POLLIN)
+        if not poll.poll(None if timeout is None else timeout * 1000):
             return False
         signals = os.read(self._woken, 64).replace(NO_SIGNAL, b"")
         if self._before >= 0 and signals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -9,7 +10,8 @@ from loguru import logger
 
 from orchestree.agents.ends import CrashReport
 
-from .event_text import GIVING_UP, describe
+from .crash_text import details
+from .event_text import GIVING_UP, describe, ordinal
 from .events import (
     AgentCrashed,
     AgentTerminated,
@@ -19,9 +21,6 @@ from .events import (
     SupervisorTerminated,
 )
 from .states import UNHEALTHY_STATES
-
-REMEMBERED_CRASHES: Final = 1000
-"""How many different crashes are remembered, so that their tracebacks are not written again."""
 
 _LEVELS: Final = MappingProxyType(
     {
@@ -45,36 +44,31 @@ _LEVELS: Final = MappingProxyType(
 class LifecycleLog:
     """A callback for `EventManager.subscribe` that logs each event, bound to its path and incarnation.
 
-    The traceback of a crash is written in full once; when the same crash of the same agent comes again, its
-    line says so.
+    All that is known of a crash is written once; when the same crash of the same agent comes again, its line says
+    how often it has come.
     """
-
-    def __init__(self) -> None:
-        """Start without any crash remembered."""
-        self._crashes: dict[tuple[str, ...], None] = {}  # an ordered set, the latest last
 
     def __call__(self, event: Event) -> None:
         """Log `event`; without a sink that takes its level, not even its text is made."""
         bound = logger.bind(path=event.path, incarnation=event.incarnation, event_type=event.type.value)
-        bound.opt(lazy=True).log(level_of(event), "{}", lambda: self._text(event))
+        bound.opt(lazy=True).log(level_of(event), "{}", lambda: text_of(event))
 
-    def _text(self, event: Event) -> str:
-        text = describe(event)
-        if isinstance(event.data, AgentCrashed):
-            text += self._traceback(event.path, event.data.report)
+
+def text_of(event: Event) -> str:
+    """Return what is logged of `event`; of a crash that is new this has several lines."""
+    text = describe(event)
+    if not isinstance(event.data, AgentCrashed):
         return text
+    report = event.data.report
+    if report.occurrence > 1:
+        return f"{text} (same crash, {ordinal(report.occurrence)} time since {_clock(report, event.time)})"
+    return "\n".join([text, *details(report)])
 
-    def _traceback(self, path: str, report: CrashReport) -> str:
-        if not report.traceback:
-            return ""
-        traceback = report.traceback.rstrip()
-        crash = (path, report.cause, report.message, traceback.rpartition("\n")[2])
-        known = crash in self._crashes
-        self._crashes.pop(crash, None)
-        self._crashes[crash] = None
-        if len(self._crashes) > REMEMBERED_CRASHES:
-            del self._crashes[next(iter(self._crashes))]
-        return " (same as before)" if known else f"\n{traceback}"
+
+def _clock(report: CrashReport, now: float) -> str:
+    """Return when a crash came first: the time of day, and the date if it was another day."""
+    first, today = (datetime.fromtimestamp(moment) for moment in (report.first_seen or now, now))
+    return first.strftime("%H:%M" if first.date() == today.date() else "%Y-%m-%d %H:%M")
 
 
 def level_of(event: Event) -> str:

@@ -35,6 +35,8 @@ LIBRARIES_OF_STRATEGIES: Final = frozenset({"tenacity"})
 PURE_SUPERVISOR: Final = frozenset(
     [
         "core",
+        "crash_book",
+        "crash_text",
         "deadlines",
         "decision",
         "ending",
@@ -104,7 +106,11 @@ ALLOWED_WAITS: Final = {
     "agents/agent.py:PeriodicAgent.execute": "the agent's own pause until its next round",
     "agents/async_agent.py:LoopingAsyncAgent.execute": "sleep(0) only lets the other tasks of the loop run",
     "agents/async_agent.py:PeriodicAsyncAgent.execute": "the agent's own pause until its next round",
-    "supervisor/joining.py:alert_result": "select is woken by a signal or by the end, and looks once each time",
+    "agents/process/guardian.py:is_readable": "waits for no time at all",
+    "agents/process/server.py:Server._loop": "the timeout is the deadline of what was killed, only where there is such",
+    "agents/process/sweep.py:_has_ended": "one deadline for all that was killed",
+    "supervisor/joining.py:Alarm.wait": "is woken by a signal or by the end",
+    "supervisor/joining.py:alert_result": "looks once each time the alarm was raised",
     "agents/process/client.py:ForkServer.serve_until": "sleeps until the server speaks or ends, once a message",
 }
 WAITING_CALLS: Final = frozenset({"wait", "poll"})

@@ -68,7 +68,7 @@ class CoroutineExecutor:
         """Set ``should_stop`` and run ``on_stop()`` as a task."""
         self._post(self._ask, run)
 
-    def kill(self, run: RunId) -> None:
+    def kill(self, run: RunId, *, hung: bool = False) -> None:
         """Cancel the task."""
         self._post(self._kill, run)
 

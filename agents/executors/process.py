@@ -6,10 +6,13 @@ All its methods and callbacks run in the supervision thread; nothing here waits,
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import secrets
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -19,11 +22,15 @@ from typing import ClassVar, Final
 from orchestree.agents.ends import Cause, CrashReport, abnormal
 from orchestree.agents.executor import Host, Launch, RunEnded, RunId, RunReady
 from orchestree.agents.lifecycle import failed_run
+from orchestree.agents.process import memory
 from orchestree.agents.process.client import ForkServer, close_all
 from orchestree.agents.process.endings import Evidence, classify
+from orchestree.agents.process.oom import oom_kills
+from orchestree.agents.process.output import Printed
 from orchestree.agents.process.payload import check_payload, dump_launch
 from orchestree.agents.process.relay import LAST_TURN, Channel, Relay
 from orchestree.agents.process.sources import Source, sources_of
+from orchestree.agents.process.sweep import sweep
 from orchestree.agents.process.wire import (
     End,
     Exited,
@@ -33,7 +40,9 @@ from orchestree.agents.process.wire import (
     Load,
     Loaded,
     NotForked,
+    Paused,
     Ready,
+    Terminate,
 )
 from orchestree.strategies.errors import SpecError
 
@@ -43,6 +52,8 @@ LOAD_S: Final = 120.0
 """Seconds that the modules of the agents may take to load."""
 LINGER_S: Final = 5.0
 """Seconds to exit in, after the last hook, for an agent whose `shutdown` is ``brutal_kill``."""
+LAST_WORD_S: Final = 0.5
+"""Seconds from SIGTERM, or from the SIGABRT that makes a hung process write its stacks, to SIGKILL."""
 
 
 @dataclass(eq=False, slots=True)
@@ -50,29 +61,34 @@ class Process:
     """What is known about one run.
 
     Attributes:
+        memory: descriptor of its memory file.
         end: its last words, when it has said them.
+        paused: a signal has stopped it, and nothing has continued it.
         killed: `kill` was called; if there is no pidfd yet, it is carried out when that comes.
         cut_off: it was killed because it did not exit after its last words.
+        kill_timer: until SIGKILL.
     """
 
     launch: Launch
     control: Inlet
     data: Channel
+    memory: int
     started: float = field(default_factory=time.monotonic)
     pid: int | None = None
     pidfd: int | None = None
     ready: bool = False
     end: End | None = None
+    paused: bool = False
     killed: bool = False
     cut_off: bool = False
-    exit_deadline: asyncio.TimerHandle | None = None
+    kill_timer: asyncio.TimerHandle | None = None
 
-    def kill(self) -> None:
-        """Send SIGKILL. A pidfd never means another process; the server kills the rest of the group."""
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal that is to end it. A pidfd never means another process."""
         self.killed = True
         if self.pidfd is not None:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, number)
 
 
 class ProcessExecutor:
@@ -91,6 +107,11 @@ class ProcessExecutor:
         self._cold: set[Source] = set()
         self._answers: dict[Source, Loaded] = {}
         self._answers_due = 0
+        self._token = ""
+        """Stands in the marks of all that a fork server has made."""
+        self._serials = itertools.count(1)
+        self._sweeper: threading.Thread | None = None
+        self._oom_kills = oom_kills()
 
     @staticmethod
     def check(launch: Launch) -> None:
@@ -138,18 +159,36 @@ class ProcessExecutor:
             with suppress(OSError):  # it has ended, or was asked before
                 process.control.sock.send(b"stop")
 
-    def kill(self, run: RunId) -> None:
-        """Send SIGKILL."""
-        if process := self._processes.get(run):
+    def kill(self, run: RunId, *, hung: bool = False) -> None:
+        """Send SIGTERM to it and its group, half a second later SIGKILL.
+
+        A second call sends SIGKILL at once, and so does the first under ``brutal_kill``. One that is `hung` first gets
+        SIGABRT instead, on which it writes the stacks of its threads.
+        """
+        process = self._processes.get(run)
+        if process is None:
+            return
+        if process.killed or process.pidfd is None or process.paused:
             process.kill()
+        elif hung:
+            process.kill(signal.SIGABRT)
+            self._kill_in(process, LAST_WORD_S)
+        elif process.launch.shutdown_s == 0.0 or self._server is None:
+            process.kill()
+        else:
+            process.killed = True
+            self._server.send(Terminate(run))
+            self._kill_in(process, LAST_WORD_S)
 
     def close(self) -> None:
         """Kill all processes, return when they are gone, and report their ends."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._sweeper is not None:
+            self._sweeper.join()
         for process in list(self._processes.values()):
-            self._finish(process, signal.SIGKILL)
+            self._finish(process, Exited(process.launch.run, signal.SIGKILL, 0))
         if self._relay is not None:
             self._relay.close()
             self._relay = None
@@ -165,16 +204,21 @@ class ProcessExecutor:
             self._relay = Relay(self._host)
         with ExitStack() as ours, ExitStack() as theirs:
             control, data = _channel(ours, theirs), _channel(ours, theirs)
-            content = _in_memory(pickled.content, theirs)
-            given = (control.theirs, data.theirs, content, *pickled.descriptors)
-            server.send(Fork(launch.run, tuple(sources)), given)
+            out, err = _pipe(ours, theirs), _pipe(ours, theirs)
+            mark = f"{self._token}:{next(self._serials)}"
+            shared = memory.make(mark, pickled.content)
+            ours.callback(os.close, shared)
+            given = (control.theirs, data.theirs, out.theirs, err.theirs, shared, *pickled.descriptors)
+            server.send(Fork(launch.run, mark, tuple(sources)), given)
             ours.pop_all()
-        process = Process(launch, Inlet(control.ours), self._relay.add(launch.run, data.ours))
+        channel = self._relay.add(launch.run, data.ours, Printed(out.ours, err.ours))
+        process = Process(launch, Inlet(control.ours), channel, shared)
         self._processes[launch.run] = process
         self._loop.add_reader(control.ours, self._listen, process)
 
     def _running_server(self) -> ForkServer:
         if self._server is None:
+            self._token = secrets.token_hex(8)
             self._server = ForkServer(self._loop, self._cold, self._on_answer, self._on_server_end)
             self._answers_due = 0
             for source in self._sources:
@@ -202,23 +246,41 @@ class ProcessExecutor:
                     process.kill()
                 if process.ready:
                     self._host.report(RunReady(answer.run, answer.pid))
-            case NotForked() if answer.run in self._processes:
-                self._release(answer.run)
+            case NotForked() if process := self._processes.get(answer.run):
+                if self._relay is not None:
+                    self._relay.finish(process.data)
+                self._release(process)
                 report = CrashReport(cause=Cause.START_FAILED, message=answer.problem, phase="setup")
                 self._host.report(RunEnded(run=answer.run, reason=abnormal(report.cause), report=report))
+            case Paused(run, paused) if process := self._processes.get(run):
+                process.paused = paused
+                if self._relay is not None:
+                    self._relay.warn(run, "a signal has stopped it" if paused else "it goes on")
             case Exited() if process := self._processes.get(answer.run):
-                self._finish(process, answer.status)
+                self._finish(process, answer)
         close_all(descriptors)
 
     def _on_server_end(self) -> None:
-        """Wait for the children, which die with their server; what they were started for is lost."""
+        """Have another thread wait for the children, which die with their server, and for what they leave behind."""
         self._server = None
-        for process in list(self._processes.values()):
+        lost, token = list(self._processes.values()), self._token
+        for process in lost:
             process.kill()
-            if process.pidfd is None:
-                self._finish(process, None)
-            else:
-                self._loop.add_reader(process.pidfd, self._finish, process, None)
+        pidfds = [os.dup(process.pidfd) for process in lost if process.pidfd is not None]
+
+        def wait() -> None:
+            survivors = sweep(f"{token}:", pidfds)
+            close_all(pidfds)
+            with suppress(RuntimeError):  # the loop is closed, so all ends have been reported
+                self._loop.call_soon_threadsafe(self._lose, lost, survivors)
+
+        self._sweeper = threading.Thread(target=wait, name="orchestree-sweep", daemon=True)
+        self._sweeper.start()
+
+    def _lose(self, lost: list[Process], survivors: tuple[int, ...]) -> None:
+        for process in lost:
+            if self._processes.get(process.launch.run) is process:
+                self._finish(process, None, survivors)
 
     def _listen(self, process: Process, most: int = TURN) -> None:
         for message in process.control.receive(most):
@@ -227,6 +289,7 @@ class ProcessExecutor:
                     process.ready = True
                     if process.pid is not None:  # else the server will say it presently
                         self._host.report(RunReady(process.launch.run, process.pid))
+                    self._oom_kills.have_grown()  # what happened before this is not of interest later
                 case End():
                     process.end = message
                     self._limit_exit(process)
@@ -236,44 +299,59 @@ class ProcessExecutor:
     def _limit_exit(self, process: Process) -> None:
         grace = process.launch.shutdown_s or LINGER_S
         if not isinf(grace):
-            process.exit_deadline = self._loop.call_later(grace, self._cut_off, process)
+            self._kill_in(process, grace, cut_off=True)
 
-    def _cut_off(self, process: Process) -> None:
-        process.cut_off = True
+    def _kill_in(self, process: Process, seconds: float, *, cut_off: bool = False) -> None:
+        if process.kill_timer is not None:
+            process.kill_timer.cancel()
+        process.kill_timer = self._loop.call_later(seconds, self._kill_late, process, cut_off)
+
+    def _kill_late(self, process: Process, cut_off: bool) -> None:
+        process.cut_off = cut_off
         process.kill()
 
-    def _finish(self, process: Process, status: int | None) -> None:
-        """Report the end of a process that is gone, after all that it has said."""
+    def _finish(self, process: Process, exited: Exited | None, survivors: tuple[int, ...] = ()) -> None:
+        """Report the end of a process that is gone, after all that it has said. None: its server died before."""
         self._listen(process, LAST_TURN)
-        run = process.launch.run
-        self._release(run)
+        lines = self._relay.finish(process.data) if self._relay is not None else ()
+        status = exited.status if exited is not None else None
+        killed_by_others = status is not None and not process.killed and os.WIFSIGNALED(status)
+        now = time.monotonic()
         evidence = Evidence(
-            run=run,
+            run=process.launch.run,
             pid=process.pid,
             ready=process.ready,
             end=process.end,
             status=status,
             cut_off=process.cut_off,
-            uptime_s=time.monotonic() - process.started,
+            paused=process.paused,
+            may_be_oom=killed_by_others and os.WTERMSIG(status or 0) == signal.SIGKILL,
+            is_oom=killed_by_others and self._oom_kills.have_grown(),
+            uptime_s=now - process.started,
+            ended=now,
+            progress=memory.read_progress(process.memory),
+            stacks=memory.read_stacks(process.memory),
+            output=lines,
+            max_memory=exited.max_memory if exited is not None else 0,
+            survivors=exited.survivors if exited is not None else survivors,
         )
+        self._release(process)
         if self._relay is not None and process.end is not None and process.end.result:
             # What the user's objects do while they are unpickled must not hold up supervision.
             self._relay.do(lambda: self._host.report(classify(evidence)))
         else:
             self._host.report(classify(evidence))
 
-    def _release(self, run: RunId) -> None:
-        """Forget a process, and hand in what it has emitted."""
-        process = self._processes.pop(run)
-        if process.exit_deadline is not None:
-            process.exit_deadline.cancel()
+    def _release(self, process: Process) -> None:
+        """Forget a process that has ended."""
+        del self._processes[process.launch.run]
+        if process.kill_timer is not None:
+            process.kill_timer.cancel()
         self._loop.remove_reader(process.control.sock)
         process.control.sock.close()
+        os.close(process.memory)
         if process.pidfd is not None:
-            self._loop.remove_reader(process.pidfd)
             os.close(process.pidfd)
-        if self._relay is not None:
-            self._relay.finish(process.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,14 +369,19 @@ def _channel(ours: ExitStack, theirs: ExitStack) -> Pair:
     return Pair(mine, given.fileno())
 
 
-def _in_memory(content: bytes, until: ExitStack) -> int:
-    """Return the descriptor of a file in memory, to be read from its beginning."""
-    descriptor = os.memfd_create("orchestree-launch")
-    until.callback(os.close, descriptor)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """Both descriptors of a pipe; as for `Pair`."""
+
+    ours: int
+    theirs: int
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> Pipe:
+    pipe = Pipe(*os.pipe())
+    ours.callback(os.close, pipe.ours)
+    theirs.callback(os.close, pipe.theirs)
+    return pipe
 
 
 def _sources(launch: Launch, pickled: bytes) -> dict[Source, tuple[str, ...]]:

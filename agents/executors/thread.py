@@ -51,7 +51,7 @@ class ThreadExecutor:
         if agent := self._agents.get(run):
             request_stop(agent)
 
-    def kill(self, run: RunId) -> None:
+    def kill(self, run: RunId, *, hung: bool = False) -> None:
         """Ask again, which is all that can be done to a thread."""
         self.ask_stop(run)
 

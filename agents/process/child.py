@@ -8,7 +8,6 @@ import atexit
 import multiprocessing
 import multiprocessing.util
 import os
-import pickle
 import socket
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.async_agent import AsyncAgent
-from orchestree.agents.executor import Launch, RunEnded
+from orchestree.agents.executor import RunEnded
 from orchestree.agents.lifecycle import (
     describe,
     failed_run,
@@ -29,7 +28,9 @@ from orchestree.agents.lifecycle import (
 from orchestree.agents.loading import enter_agent_process
 
 from . import payload
+from .descendants import VARIABLE
 from .endings import with_note
+from .memory import Board, faults, read_launch
 from .outlet import install, outlet
 from .sources import load
 from .wire import End, Fork, Ready, receive_request, send
@@ -45,6 +46,7 @@ else:
 def main(descriptor: int) -> NoReturn:
     """Be the process of an agent whose modules cannot be loaded before the fork."""
     install()
+    faults.enable()
     live(socket.socket(fileno=descriptor))
 
 
@@ -78,16 +80,25 @@ class AgentProcess(BaseProcess):
         multiprocessing.util._finalizer_registry.clear()  # type: ignore[attr-defined]
         multiprocessing.util._run_after_forkers()  # type: ignore[attr-defined]
         match receive_request(self._sock):
-            case Fork() as request, [control, data, pickled, *inherited]:
+            case Fork() as request, [control, data, out, err, memory, *inherited]:
                 self.name = multiprocessing.current_process().name = request.run.path
                 payload.inherited[:] = inherited
+                for descriptor, standard in ((out, 1), (err, 2)):
+                    os.dup2(descriptor, standard)
+                    os.close(descriptor)
+                os.environ[VARIABLE] = request.mark
                 self._control = socket.socket(fileno=control)
                 outlet.open(socket.socket(fileno=data))
-                self._run_agent(request, pickled)
+                self._run_agent(request, memory)
 
-    def _run_agent(self, request: Fork, pickled: int) -> None:
+    def _run_agent(self, request: Fork, memory: int) -> None:
         try:
-            launch = read_launch(request, pickled)
+            self._board = Board(memory)
+            for source in request.sources:
+                if problem := load(source):
+                    raise ImportError(problem)
+            launch = read_launch(memory)
+            faults.aim(memory)
             agent = make_agent(launch, outlet.emit)
         except BaseException as error:
             self._say_end(failed_run(request.run, error))
@@ -134,13 +145,3 @@ class AgentProcess(BaseProcess):
             report = with_note(ended.reason, report, f"result: {describe(error)}")
         with suppress(OSError):
             send(self._control, End(ended.reason, report, result))
-
-
-def read_launch(request: Fork, pickled: int) -> Launch:
-    """Load what it refers to, and unpickle it. Raises whatever an unpickled object raises."""
-    for source in request.sources:
-        if problem := load(source):
-            raise ImportError(problem)
-    with open(pickled, "rb") as file:
-        launch: Launch = pickle.load(file)
-    return launch

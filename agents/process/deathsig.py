@@ -1,4 +1,6 @@
-"""Having the kernel kill this process when its parent ends, also while C code holds the interpreter's lock.
+"""What the kernel does for families of processes: kill a child with its parent, give orphans to an ancestor.
+
+The first also works while C code holds the interpreter's lock.
 
 The kernel's notion of a parent is the thread that made the process, so the fork server, which a thread of the
 orchestrator starts, asks for this only while it loads modules and cannot see for itself; its children, always.
@@ -12,6 +14,7 @@ import signal
 from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
 _libc: Final = ctypes.CDLL(None)
 
 
@@ -25,3 +28,8 @@ def die_with_parent(parent_pid: int) -> None:
 def outlive_parent() -> None:
     """Take that back."""
     _libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one that loses its own. Survives an exec, not a fork."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

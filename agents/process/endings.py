@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orchestree.agents.ends import NORMAL, Cause, CrashReport, ExitKind, ExitReason, abnormal
 from orchestree.agents.executor import RunEnded, RunId
 from orchestree.agents.lifecycle import describe
 
+from .memory import Progress
 from .wire import End
 
 LOST: Final = "the fork server has ended, and with it this process"
@@ -27,7 +28,16 @@ class Evidence:
         end: its last words.
         status: as ``waitpid`` tells it; None when the fork server died before it could tell.
         cut_off: it was killed because it did not exit after its last words.
+        paused: a signal had stopped it before.
+        may_be_oom: it was ended by a SIGKILL that was none of ours.
+        is_oom: and meanwhile the kernel has killed somebody in its control group for want of memory.
         uptime_s: seconds since its start was asked for.
+        ended: monotonic seconds.
+        progress: its latest.
+        stacks: what ``faulthandler`` wrote.
+        output: the last lines that it printed.
+        max_memory: bytes; 0 when not known.
+        survivors: pids of what it left behind and cannot be ended.
     """
 
     run: RunId
@@ -37,6 +47,15 @@ class Evidence:
     status: int | None
     cut_off: bool
     uptime_s: float
+    paused: bool = False
+    may_be_oom: bool = False
+    is_oom: bool = False
+    ended: float = 0.0
+    progress: Progress = field(default_factory=Progress)
+    stacks: str = ""
+    output: tuple[str, ...] = ()
+    max_memory: int = 0
+    survivors: tuple[int, ...] = ()
 
 
 def classify(known: Evidence) -> RunEnded:
@@ -46,7 +65,8 @@ def classify(known: Evidence) -> RunEnded:
     """
     said, died = known.end, _death(known)
     if said is None or (died is not None and not known.cut_off and said.reason.kind != ExitKind.ABNORMAL):
-        return RunEnded(run=known.run, reason=NORMAL if died is None else abnormal(died.cause), report=died)
+        reason = NORMAL if died is None else abnormal(died.cause)
+        return RunEnded(run=known.run, reason=reason, report=_complete(died, known), survivors=known.survivors)
     report, result = said.report, None
     if died is not None:
         note = "it did not exit after its last hook and was killed" if known.cut_off else f"then {died.message}"
@@ -55,9 +75,28 @@ def classify(known: Evidence) -> RunEnded:
         result = pickle.loads(said.result) if said.result else None
     except Exception as error:  # a class that this process does not have
         report = with_note(said.reason, report, f"result: {describe(error)}")
-    if report is not None:
-        report = replace(report, pid=known.pid, uptime_s=report.uptime_s or known.uptime_s)
-    return RunEnded(run=known.run, reason=said.reason, report=report, result=result)
+    report = _complete(report, known)
+    return RunEnded(run=known.run, reason=said.reason, report=report, result=result, survivors=known.survivors)
+
+
+def _complete(report: CrashReport | None, known: Evidence) -> CrashReport | None:
+    """Return the report with all that is only known outside of the process."""
+    if report is None:
+        return None
+    notes = report.notes
+    if known.paused:
+        notes += ("a signal had stopped the process, so there are no stacks",)
+    return replace(
+        report,
+        pid=known.pid,
+        uptime_s=report.uptime_s or known.uptime_s,
+        notes=notes,
+        progress=known.progress.words,
+        silent_s=max(0.0, known.ended - known.progress.at) if known.progress.at else None,
+        stacks=known.stacks,
+        output=known.output,
+        max_memory=known.max_memory or None,
+    )
 
 
 def with_note(reason: ExitReason, report: CrashReport | None, note: str) -> CrashReport:
@@ -73,15 +112,16 @@ def _death(known: Evidence) -> CrashReport | None:
         cause=Cause.LOST,
         message=LOST,
         phase="execute" if known.ready else "setup",
-        pid=known.pid,
-        uptime_s=known.uptime_s,
     )
     if known.status is None:
         return None if known.end else report
     code = os.waitstatus_to_exitcode(known.status)
+    if code < 0 and known.is_oom:
+        return replace(report, cause=Cause.OOM, message="killed by SIGKILL: out of memory", signal="SIGKILL")
     if code < 0:
         name = _signal_name(-code)
-        return replace(report, cause=Cause.SIGNAL, message=f"killed by {name}", signal=name)
+        message = f"killed by {name}" + (" (possibly out of memory)" if known.may_be_oom else "")
+        return replace(report, cause=Cause.SIGNAL, message=message, signal=name)
     if code > 0:
         return replace(report, cause=Cause.EXIT, message=f"exited with code {code}", exit_code=code)
     return None

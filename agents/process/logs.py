@@ -1,4 +1,4 @@
-"""Log records on their way from the loguru of an agent's process to that of the orchestrator."""
+"""Log records on their way from the loguru of an agent's process to that of the orchestrator; output as well."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class LogWriter:
     def _tell_loss(self) -> None:
         with self._lock:
             lost, self._lost = self._lost, 0
-        logger.warning("{} log records of agents were lost: a log sink is too slow", lost)
+        logger.warning("{} log records or prints of agents were lost: a log sink or the terminal is too slow", lost)
 
 
 def pack(text: Message) -> LogRecord:

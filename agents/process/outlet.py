@@ -9,7 +9,9 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from loguru import logger
@@ -67,7 +69,13 @@ outlet: Final = Outlet()
 
 
 def install() -> None:
-    """Make `outlet` the only sink of loguru. Takes milliseconds: the fork server does it, once for all agents."""
+    """Make `outlet` the only sink of loguru, and have each line printed when it is whole, also into a pipe.
+
+    Takes milliseconds: the fork server does it, once for all agents.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # a module may have closed it
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logger.remove()
     logger.add(outlet.log, level=0, format=_exception_only, backtrace=False, diagnose=False, colorize=False)
 

@@ -1,4 +1,4 @@
-"""Reading the data channels of all agents: messages go to the host, log records to a `LogWriter`.
+"""Reading what all agents send and print: messages go to the host, log records and output to a `LogWriter`.
 
 That is one daemon thread's work, ``orchestree-data``. Nothing here ever waits for a log sink of the application.
 """
@@ -21,6 +21,7 @@ from orchestree.agents.executor import Host, RunId, RunMessage
 from orchestree.agents.lifecycle import describe
 
 from .logs import CLOSE_S, LogWriter, relog, warn
+from .output import Printed
 from .wire import Inlet, LogRecord, Lost, Message
 
 TURN: Final = 64
@@ -31,14 +32,15 @@ LAST_TURN: Final = 1024
 
 @dataclass(eq=False, slots=True)
 class Channel:
-    """The data channel of one run. Both threads may read it, one at a time, so nothing overtakes anything.
+    """The data channel and the output of one run. Both threads may read, one at a time, so nothing overtakes anything.
 
     Attributes:
-        logs: what was read and is yet to be logged; only the relay's thread takes something out.
+        logs: what was read and is yet to be logged or printed; only the relay's thread takes something out.
     """
 
     run: RunId
     inlet: Inlet
+    printed: Printed
     lock: threading.Lock = field(default_factory=threading.Lock)
     logs: deque[Callable[[], None]] = field(default_factory=deque)
 
@@ -58,16 +60,28 @@ class Relay:
         self._thread = threading.Thread(target=self._serve, name="orchestree-data", daemon=True)
         self._thread.start()
 
-    def add(self, run: RunId, sock: socket.socket) -> Channel:
-        """Read `sock` from now on, and own it."""
-        channel = Channel(run, Inlet(sock))
+    def add(self, run: RunId, sock: socket.socket, printed: Printed) -> Channel:
+        """Read both from now on, and own them."""
+        channel = Channel(run, Inlet(sock), printed)
         self.do(lambda: self._watch(channel))
         return channel
 
-    def finish(self, channel: Channel) -> None:
-        """Hand in what the ended run has sent: messages now, log records by and by. Forget the channel."""
+    def finish(self, channel: Channel) -> tuple[str, ...]:
+        """Hand in what the ended run has sent: messages now, the rest by and by. Forget the channel.
+
+        Returns:
+            The last lines that it has printed, oldest first.
+        """
         self._read(channel, LAST_TURN)
+        with channel.lock:
+            channel.logs.extend(channel.printed.read_rest())
+            lines = channel.printed.last_lines()
         self.do(lambda: self._forget(channel))
+        return lines
+
+    def warn(self, run: RunId, text: str) -> None:
+        """Log something about a run."""
+        self.do(lambda: self._writer.put(partial(warn, run, text)))
 
     def do(self, task: Callable[[], None]) -> None:
         """Have `task`, which must not raise, done in the thread, after what was handed in before."""
@@ -108,26 +122,41 @@ class Relay:
                 if key.data is None:
                     os.eventfd_read(self._wake)
                 else:
-                    self._pass_on(key.data)
+                    key.data()
             while self._tasks:
                 self._tasks.popleft()()
         self._selector.close()
         self._writer.close()
 
     def _watch(self, channel: Channel) -> None:
-        self._selector.register(channel.inlet.sock, selectors.EVENT_READ, channel)
+        self._selector.register(channel.inlet.sock, selectors.EVENT_READ, partial(self._pass_on, channel))
+        for pipe in channel.printed.pipes:
+            self._selector.register(pipe, selectors.EVENT_READ, partial(self._print, channel, pipe))
 
     def _pass_on(self, channel: Channel) -> None:
         self._read(channel, TURN)
         if channel.inlet.at_end:
             self._selector.unregister(channel.inlet.sock)
-        while channel.logs:
-            self._writer.put(channel.logs.popleft())
+        self._write(channel)
+
+    def _print(self, channel: Channel, pipe: int) -> None:
+        with channel.lock:
+            action = channel.printed.read(pipe)
+            if action is not None:
+                channel.logs.append(action)
+        if action is None:
+            self._selector.unregister(pipe)
+        self._write(channel)
 
     def _forget(self, channel: Channel) -> None:
-        with suppress(KeyError):
-            self._selector.unregister(channel.inlet.sock)
+        for descriptor in (channel.inlet.sock.fileno(), *channel.printed.pipes):
+            with suppress(KeyError):
+                self._selector.unregister(descriptor)
         channel.inlet.sock.close()
+        channel.printed.close()
+        self._write(channel)
+
+    def _write(self, channel: Channel) -> None:
         while channel.logs:
             self._writer.put(channel.logs.popleft())
 

@@ -1,14 +1,15 @@
 """The fork server of one orchestrator: one thread that loads the agents' modules, forks, and reaps.
 
-It never runs an agent's code beyond the import of its modules. All its children die with it, and it ends, with them,
-when the orchestrator does. It learns of both from the kernel, by pidfds, and never asks. Whenever an agent has become
-ready it forks one child in advance, so that the next restart need not wait for a fork.
+It never runs an agent's code beyond the import of its modules. All its children die with it, and it ends, with all
+that descends from it, when the orchestrator does. It learns of both from the kernel, by pidfds, and never asks.
+Whenever an agent has become ready it forks one child in advance, so that the next restart need not wait for a fork.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import resource  # noqa: F401 - os.wait4 imports it when it is called first
 import select
 import signal
 import socket
@@ -17,15 +18,20 @@ import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from orchestree.agents.executor import RunId
 
 from . import child, outlet
 from .boot import replace_process
 from .deathsig import die_with_parent, outlive_parent
+from .guardian import Guardian
+from .memory import faults
 from .sources import Source, load, missing
-from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, receive_request, send_request
+from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, Paused, Terminate, receive_request, send_request
+
+_UNTOUCHED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ})
+"""The first two cannot be changed; the others Python itself ignores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,14 @@ class Child:
     Attributes:
         sock: where it waits to be told what it is, and says that it is ready.
         run: None until it has been told.
+        mark: of all that it starts.
     """
 
     pid: int
     pidfd: int
     sock: socket.socket
     run: RunId | None = None
+    mark: str = ""
 
     def become(self, request: Fork, descriptors: list[int]) -> bool:
         """Tell it what it is. Return False if it is not alive any more."""
@@ -67,10 +75,10 @@ class Child:
             return False
         return True
 
-    def kill_group(self) -> None:
-        """Kill it, and whatever it has started that did not leave its process group."""
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to it, and to whatever it has started that did not leave its process group."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, number)
 
 
 def main(state: State) -> NoReturn:
@@ -94,13 +102,15 @@ class Server:
         self._sock.set_inheritable(False)
         self._spare: Child | None = None
         self._children: dict[int, Child] = {}
+        self._pids: dict[int, Child] = {}
         self._starting: dict[int, socket.socket] = {}
         self._poll = select.epoll()  # which answers in the order in which things happened; poll() does not
         self._orchestrator = os.pidfd_open(os.getppid())
+        self._guardian = Guardian(self._pids.__contains__)
+        for descriptor in (state.sock, self._orchestrator, self._guardian.bell):
+            self._poll.register(descriptor, select.EPOLLIN)
         if os.getppid() != state.orchestrator:
             self.end()
-        for descriptor in (state.sock, self._orchestrator):
-            self._poll.register(descriptor, select.EPOLLIN)
 
     def serve(self) -> NoReturn:
         """Load what is to be warm, then answer requests and reap, until the orchestrator is gone."""
@@ -111,20 +121,24 @@ class Server:
         while left:
             load(left.pop(0), lambda: self._load_again(left))
         outlive_parent()
-        settle()
+        self._settle()
         self._loop()
 
     def _loop(self) -> NoReturn:
         while True:
-            for descriptor, _ in self._poll.poll():
+            for descriptor, _ in self._poll.poll(self._guardian.patience()):
                 if descriptor in self._children:
                     self._reap(descriptor)
                 elif descriptor in self._starting:
                     self._note_start(descriptor)
                 elif descriptor == self._state.sock:
                     self._answer()
+                elif descriptor == self._guardian.bell:
+                    self._look_at_children()
                 elif descriptor == self._orchestrator:
                     self.end()
+            if self._guardian.patience() == 0.0:
+                self._guardian.look()
 
     def _answer(self) -> None:
         match receive_request(self._sock):
@@ -132,6 +146,10 @@ class Server:
                 self._load(request)
             case Fork() as request, descriptors:
                 self._fork(request, descriptors)
+            case Terminate(run), _:
+                for each in self._children.values():
+                    if each.run == run:
+                        each.signal_group(signal.SIGTERM)
             case _:
                 self.end()
 
@@ -160,7 +178,7 @@ class Server:
 
     def _loaded(self, source: Source, names: tuple[str, ...], sockets: set[str], problem: str) -> None:
         outlive_parent()
-        settle()
+        self._settle()
         cold = threads() > 1 or bool(open_sockets() - sockets)
         self._reply(Loaded(source, "cold" if cold else "warm", problem, missing(source, names)))
         if cold:  # get rid of those
@@ -169,11 +187,15 @@ class Server:
         if not problem:
             self._state = replace(self._state, warm=(*self._state.warm, source))
 
+    def _settle(self) -> None:
+        settle()
+        self._guardian.listen()
+
     def _fork(self, request: Fork, descriptors: list[int]) -> None:
         cold = not self._state.cold.isdisjoint(request.sources)
         try:
             made = self._fresh_child(request, descriptors) if cold else self._warm_child(request, descriptors)
-            made.run = request.run
+            made.run, made.mark = request.run, request.mark
             self._starting[made.sock.fileno()] = made.sock
             self._poll.register(made.sock, select.EPOLLIN)
             self._reply(Forked(request.run, made.pid), made.pidfd)
@@ -237,6 +259,7 @@ class Server:
             os.setpgid(0, 0)
             own = (self._orchestrator, self._state.sock)
             self._poll.close()
+            self._guardian.leave()
             for descriptor in (*own, *self._children, *self._starting, *unwanted):
                 os.close(descriptor)
             if fresh:
@@ -246,21 +269,29 @@ class Server:
             os._exit(1)
 
     def _watch(self, made: Child) -> None:
-        self._children[made.pidfd] = made
+        self._children[made.pidfd] = self._pids[made.pid] = made
         self._poll.register(made.pidfd, select.EPOLLIN)
 
     def _reap(self, pidfd: int) -> None:
         ended = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
-        ended.kill_group()  # before its pid, which is the group's name, is given back
-        _, status = os.waitpid(ended.pid, 0)
+        remains = self._guardian.kill_remains(ended.mark) if ended.mark else None
+        ended.signal_group(signal.SIGKILL)  # before its pid, which is the group's name, is given back
+        _, status, usage = os.wait4(ended.pid, 0)
+        del self._pids[ended.pid]
         if ended is self._spare:
             self._spare = None
-        if ended.run is None:
+        if ended.run is None or remains is None:
             ended.sock.close()
-        else:
-            self._reply(Exited(ended.run, status))
+            return
+        exited = Exited(ended.run, status, usage.ru_maxrss * 1024)
+        self._guardian.await_end(remains, lambda left: self._reply(replace(exited, survivors=left)))
+
+    def _look_at_children(self) -> None:
+        for pid, paused in self._guardian.answer_bell():
+            if (known := self._pids.get(pid)) is not None and known.run is not None:
+                self._reply(Paused(known.run, paused))
 
     def _drop_spare(self) -> None:
         """Kill the spare: it lacks what was loaded after its fork."""
@@ -269,10 +300,7 @@ class Server:
 
     def end(self) -> NoReturn:
         """Kill what is left, and end."""
-        for living in self._children.values():
-            living.kill_group()
-        for living in self._children.values():
-            os.waitpid(living.pid, 0)
+        self._guardian.end()
         os._exit(0)
 
     def _reply(self, message: object, *descriptors: int) -> None:
@@ -284,8 +312,12 @@ class Server:
 
 def settle() -> None:
     """Do once what each child would have to do: undo what modules did to signals and loguru; settle memory."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals() - _UNTOUCHED:
+        # Modules may have set a handler, and what the program that started the tree ignores is inherited.
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    faults.enable()
     outlet.install()  # also ends the threads of sinks that modules have added
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # a module may have closed it

@@ -66,15 +66,24 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Make a process. Comes with descriptors: control, data, the pickled launch, then those of its params.
+    """Make a process. Comes with descriptors: control, data, stdout, stderr, memory file, then those of its params.
 
     Attributes:
         run: names the process in all answers.
+        mark: of all that the process starts, see `descendants`.
         sources: what the pickled launch refers to.
     """
 
     run: RunId
+    mark: str
     sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Send SIGTERM to the process group."""
+
+    run: RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +104,26 @@ class NotForked:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process has ended and was reaped. `status` is that of ``wait4``."""
+    """The process has ended and was reaped, and so was all that it left behind.
+
+    Attributes:
+        status: that of ``wait4``.
+        max_memory: bytes of the process at its peak.
+        survivors: pids of what it left behind and cannot be ended.
+    """
 
     run: RunId
     status: int
+    max_memory: int
+    survivors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A signal has stopped the process for now (`paused`), or it goes on."""
+
+    run: RunId
+    paused: bool
 
 
 # From an agent's process: on the control channel …

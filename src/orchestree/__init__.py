@@ -57,7 +57,7 @@ else:
             ".supervisor": (
                 "Event EventType AgentCrashed AgentMessage AgentParked AgentQueued "
                 "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
-                "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap "
+                "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap LeakFound "
                 "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "
                 "PolicyChange PolicyChanged "
                 "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "

@@ -29,6 +29,7 @@ from orchestree.supervisor.events import (
     EventData,
     EventGap,
     HandlerFailed,
+    LeakFound,
     OrchestratorStarted,
     OrchestratorStopped,
     OrchestratorStopping,
@@ -132,6 +133,7 @@ LINES: list[tuple[EventData, str, str]] = [
     (Command("stop_agent", {"timeout": 5}), "COMMAND", "stop_agent timeout=5"),
     (HandlerFailed("app.notify", "KeyError: 'x'"), "FAILED", "event handler app.notify: KeyError: 'x'"),
     (ServiceFailed("metrics", "port in use"), "FAILED", "metrics is not available: port in use"),
+    (LeakFound((12, 17)), "LEAK", "still there, and cannot be ended: 12, 17"),
     (EventGap(5, 9), "LOST", "events 5 to 9 (too many at once)"),
 ]  # fmt: skip
 

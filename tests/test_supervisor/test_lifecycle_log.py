@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
@@ -12,7 +13,6 @@ from event_samples import ESCALATED, GAVE_UP, TRACEBACK, a_crash, an_event
 from loguru import logger
 
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, abnormal
-from orchestree.supervisor import lifecycle_log
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import (
     AgentCrashed,
@@ -33,6 +33,7 @@ from orchestree.supervisor.events import (
     EventData,
     EventGap,
     HandlerFailed,
+    LeakFound,
     OrchestratorStarted,
     OrchestratorStopped,
     OrchestratorStopping,
@@ -81,6 +82,7 @@ LEVELS: list[tuple[EventData, str]] = [
     (Command("stop_agent", {"timeout": 5}), "INFO"),
     (HandlerFailed("app.notify", "KeyError: 'x'"), "ERROR"),
     (ServiceFailed("metrics", "port in use"), "WARNING"),
+    (LeakFound((12, 17)), "WARNING"),
     (EventGap(5, 9), "WARNING"),
 ]
 
@@ -136,30 +138,48 @@ def test_a_line_is_bound_to_the_path_and_the_incarnation_of_its_event(sink: Sink
     assert sink.records[0][2] == {"path": "sensor-b", "incarnation": 3, "event_type": "agent_ready"}
 
 
-def test_the_traceback_of_a_crash_is_written_once_for_each_agent(sink: Sink) -> None:
+def test_a_crash_is_written_in_full_the_first_time_and_counted_in_one_line_then(sink: Sink) -> None:
     log = LifecycleLog()
-    for event in [a_crash(), a_crash(), a_crash(path="sensor-c"), a_crash("KeyError: 1"), a_crash()]:
-        log(event)
-    assert [text.count("Traceback") for text in sink.texts] == [1, 0, 1, 1, 0]
-    assert sink.texts[0] == f"{describe(a_crash())}\n{TRACEBACK.rstrip()}"
-    assert sink.texts[1] == f"{describe(a_crash())} (same as before)"
+    first = datetime(2026, 3, 1, 9, 12, tzinfo=UTC).astimezone().timestamp()
+    log(a_crash())
+    log(a_crash(occurrence=2, first_seen=first, time=first + 60))
+    log(a_crash(occurrence=14, first_seen=first, time=first + 3 * 86_400))
+    clock = datetime.fromtimestamp(first)
+    assert sink.texts == [
+        f"{describe(a_crash())}\n{TRACEBACK.rstrip()}",
+        f"{describe(a_crash())} (same crash, 2nd time since {clock:%H:%M})",
+        f"{describe(a_crash())} (same crash, 14th time since {clock:%Y-%m-%d %H:%M})",
+    ]
 
 
-def test_a_crash_without_a_traceback_is_one_line(sink: Sink) -> None:
-    log = LifecycleLog()
-    log(a_crash("killed by SIGKILL", traceback=""))
-    log(a_crash("killed by SIGKILL", traceback=""))
-    assert sink.texts == [describe(a_crash("killed by SIGKILL"))] * 2
+def test_a_crash_of_which_only_the_message_is_known_is_one_line(sink: Sink) -> None:
+    LifecycleLog()(a_crash("killed by SIGKILL", traceback=""))
+    assert sink.texts == [describe(a_crash("killed by SIGKILL", traceback=""))]
 
 
-def test_the_memory_for_crashes_is_bounded_and_keeps_the_latest(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle_log, "REMEMBERED_CRASHES", 2)
-    log = LifecycleLog()
-    for name in "abaca":
-        log(a_crash(path=name))
-    assert ["Traceback" in text for text in sink.texts] == [True, True, False, True, False]
-    log(a_crash(path="b"))
-    assert "Traceback" in sink.texts[-1]
+def test_all_that_is_known_of_a_crash_is_written_below_its_line(sink: Sink) -> None:
+    LifecycleLog()(
+        a_crash(
+            "killed by SIGSEGV",
+            traceback="",
+            progress="reading frame 7",
+            silent_s=0.25,
+            stacks="Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):",
+            output=("frame 6", "frame 7"),
+            max_memory=31_400_000,
+            pid=77,
+        )
+    )
+    assert sink.texts[0].splitlines()[1:] == [
+        "it was doing: reading frame 7; last progress 0.25 s before its end",
+        "peak memory 31.4 MB, pid 77",
+        "Fatal Python error: Segmentation fault",
+        "",
+        "Current thread 0x1 (most recent call first):",
+        "its last 2 lines of output:",
+        "  | frame 6",
+        "  | frame 7",
+    ]
 
 
 @pytest.mark.parametrize("message", ["{0} {x!r} {{", "<red>x</red> </> <level>", "%s %(x)s \\<red>"])

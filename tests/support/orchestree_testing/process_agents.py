@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import stat
@@ -321,3 +323,75 @@ def fall_silent_and_abort_once(agent: Agent) -> None:
     if agent.incarnation == 1:
         os.abort()
     os._exit(0)
+
+
+def wait_for_ever() -> None:
+    threading.Event().wait()
+
+
+def _start_waiting() -> None:
+    waiting = threading.Event()
+
+    def wait() -> None:
+        waiting.set()
+        wait_for_ever()
+
+    threading.Thread(target=wait, daemon=True).start()
+    waiting.wait()
+
+
+def fault_beside_a_thread(agent: Agent) -> None:
+    _start_waiting()
+    ctypes.string_at(0)
+
+
+def abort(agent: Agent) -> None:
+    os.abort()
+
+
+def raise_error(agent: Agent) -> None:
+    raise ValueError("no such sensor")
+
+
+def print_and_die(agent: Agent) -> None:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"from the C level\nhalf a line")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def print_a_lot(agent: Agent) -> None:
+    for number in range(9_999):
+        print("line", number)
+    print("x" * 100_000)
+    raise ValueError("enough")
+
+
+def print_something(agent: Agent) -> None:
+    print("something")
+
+
+MUCH = 64 * 1024 * 1024
+
+
+def take_memory_and_raise(agent: Agent) -> None:
+    taken = b"x" * MUCH
+    raise ValueError(f"{len(taken)} bytes")
+
+
+def hang_with_a_thread(agent: Agent) -> None:
+    _start_waiting()
+    agent.emit("hanging")
+    wait_for_ever()
+
+
+def hold_the_lock(agent: Agent) -> None:
+    """Compute in C, without giving up the interpreter's lock, for much longer than a test."""
+    agent.emit("hanging")
+    re.match("(a+)+b", "a" * 64)
+
+
+def ignore_signals_and_hang(agent: Agent) -> None:
+    signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    agent.emit("hanging")
+    wait_for_ever()

@@ -38,8 +38,8 @@ class Harness:
     def stop(self, run: RunId) -> None:
         self.host.call(lambda: self.inner.ask_stop(run))
 
-    def kill(self, run: RunId) -> None:
-        self.host.call(lambda: self.inner.kill(run))
+    def kill(self, run: RunId, *, hung: bool = False) -> None:
+        self.host.call(lambda: self.inner.kill(run, hung=hung))
 
     def launch(
         self,

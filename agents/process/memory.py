@@ -1,0 +1,115 @@
+"""The memory file of one run: shared by the orchestrator and the agent's process, and alive as long as one of them.
+
+It holds, from its beginning: the agent's latest progress, which it writes without telling anybody; the stacks of its
+threads, which ``faulthandler`` writes when the process dies by its own fault; the pickled launch.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import pickle
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from orchestree.agents.executor import Launch
+
+from .descendants import MEMORY
+
+WORDS: Final = 1_000
+"""Bytes of the agent's own words about what it is doing."""
+STACKS_AT: Final = 4_096
+LAUNCH_AT: Final = 65_536
+
+_PROGRESS: Final = struct.Struct("=dI")  # when, and how many bytes of words follow
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The latest that an agent has shown.
+
+    Attributes:
+        at: monotonic seconds; 0.0 when there was none yet.
+        words: those of ``progress()``.
+    """
+
+    at: float = 0.0
+    words: str = ""
+
+
+def make(mark: str, launch: bytes) -> int:
+    """Return the descriptor of a memory file; its name carries the mark, see `descendants`."""
+    descriptor = os.memfd_create(f"{MEMORY}{mark}", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, LAUNCH_AT)
+        os.pwrite(descriptor, launch, LAUNCH_AT)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_progress(descriptor: int) -> Progress:
+    """Return the latest progress."""
+    page = os.pread(descriptor, _PROGRESS.size + WORDS, 0)
+    at, length = _PROGRESS.unpack_from(page)
+    return Progress(at, page[_PROGRESS.size : _PROGRESS.size + min(length, WORDS)].decode(errors="replace"))
+
+
+def read_stacks(descriptor: int) -> str:
+    """Return what ``faulthandler`` has written; empty if nothing."""
+    text = os.pread(descriptor, LAUNCH_AT - STACKS_AT, STACKS_AT).rstrip(b"\0").decode(errors="replace")
+    return text.partition("\nExtension modules:")[0].strip()
+
+
+def read_launch(descriptor: int) -> Launch:
+    """Unpickle the launch. Raises whatever an unpickled object raises."""
+    os.lseek(descriptor, LAUNCH_AT, os.SEEK_SET)
+    with open(descriptor, "rb", closefd=False) as file:
+        launch: Launch = pickle.load(file)
+    return launch
+
+
+class Board:
+    """The agent's side. Any of its threads may write; whoever reads meanwhile may see half of the words."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map the first page, which also marks this process and what it forks."""
+        self._page = mmap.mmap(descriptor, STACKS_AT)
+
+    def beat(self, at: float) -> None:
+        """Show progress at `at`, monotonic seconds."""
+        struct.pack_into("=d", self._page, 0, at)
+
+    def say(self, words: str) -> None:
+        """Show what the agent is doing; more than `WORDS` bytes are cut off."""
+        encoded = words.encode(errors="replace")[:WORDS]
+        struct.pack_into("=I", self._page, 8, 0)
+        self._page[_PROGRESS.size : _PROGRESS.size + len(encoded)] = encoded
+        struct.pack_into("=I", self._page, 8, len(encoded))
+
+
+class FaultLog:
+    """Where ``faulthandler`` writes in this process and its forks. To enable it takes long; to aim it does not."""
+
+    def __init__(self) -> None:
+        """Write nothing yet."""
+        self._descriptor: int | None = None
+
+    def enable(self) -> None:
+        """Have faults written, for now nowhere; again after somebody else has enabled it for himself."""
+        if self._descriptor is None:
+            self._descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        faulthandler.enable(self._descriptor)
+
+    def aim(self, memory: int) -> None:
+        """Have the faults of this process written to the memory file, whose descriptor is not needed any more."""
+        assert self._descriptor is not None
+        os.lseek(memory, STACKS_AT, os.SEEK_SET)
+        os.dup2(memory, self._descriptor, inheritable=False)
+        os.close(memory)
+
+
+faults: Final = FaultLog()

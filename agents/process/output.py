@@ -1,0 +1,83 @@
+"""What an agent's process prints: passed on to where the orchestrator prints; its last lines are for the report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+LINES: Final = 50
+"""So many of the last lines are kept of both streams together."""
+LINE: Final = 1_000
+"""Characters that are kept of a line."""
+_CHUNK: Final = 65_536
+_MOST_CHUNKS: Final = 8
+"""More than a pipe holds, unless somebody goes on writing."""
+
+
+class Printed:
+    """The reading ends of both pipes of one run. Never blocks. Two threads may use it, one at a time."""
+
+    def __init__(self, out: int, err: int) -> None:
+        """Own these descriptors."""
+        self.pipes: Final = {out: 1, err: 2}
+        """Where what comes from each is to go."""
+        self._lines: deque[str] = deque(maxlen=LINES)
+        self._unfinished = {out: b"", err: b""}
+        for pipe in self.pipes:
+            os.set_blocking(pipe, False)
+
+    def read(self, pipe: int) -> Callable[[], None] | None:
+        """Read some; return what passes it on, and blocks; None at the end."""
+        try:
+            content = os.read(pipe, _CHUNK)
+        except BlockingIOError:
+            return _do_nothing
+        if not content:
+            return None
+        *lines, rest = (self._unfinished[pipe] + content).split(b"\n")
+        self._lines.extend(_text(line) for line in lines[-LINES:])
+        self._unfinished[pipe] = rest[-4 * LINE :]
+        return partial(pass_on, content, self.pipes[pipe])
+
+    def read_rest(self) -> list[Callable[[], None]]:
+        """Read all that is there; return what passes it on."""
+        found: list[Callable[[], None]] = []
+        for pipe in self.pipes:
+            for _ in range(_MOST_CHUNKS):
+                action = self.read(pipe)
+                if action is None or action is _do_nothing:
+                    break
+                found.append(action)
+        return found
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return the last lines, oldest first, in the order in which they were read."""
+        unfinished = [_text(rest) for rest in self._unfinished.values() if rest]
+        return tuple([*self._lines, *unfinished][-LINES:])
+
+    def close(self) -> None:
+        """Close the pipes."""
+        for pipe in self.pipes:
+            os.close(pipe)
+
+
+def pass_on(content: bytes, descriptor: int) -> None:
+    """Write to the orchestrator's own stdout (1) or stderr (2); what cannot be written is nobody's loss."""
+    if (sys.__stdout__ if descriptor == 1 else sys.__stderr__) is None:
+        return  # the program was started without it, and the number may mean another file
+    with suppress(OSError):
+        while content:
+            content = content[os.write(descriptor, content) :]
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\r")[:LINE]
+
+
+def _do_nothing() -> None:
+    """Stand for nothing having been there."""
