@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +10,7 @@ from dataclasses import replace
 from orchestree.agents.ends import CrashReport
 from orchestree.agents.executor import RunEnded, RunId
 
+from .clock import Clock
 from .crash_book import CrashBook
 from .events import TYPE_OF, AgentCrashed, Event, EventData, EventGap, EventType
 from .inputs import Emit
@@ -20,11 +20,15 @@ class Announcer:
     """Supervision thread only. What is taken is published by the next `flush`, so that restarts come first."""
 
     def __init__(
-        self, publish: Callable[[Event], None], complete: Callable[[str, CrashReport, CrashReport], None]
+        self,
+        publish: Callable[[Event], None],
+        complete: Callable[[str, CrashReport, CrashReport], None],
+        clock: Clock,
     ) -> None:
         """Publish through `publish`; tell `complete` path and report of a crash, before and after its completion."""
         self._publish = publish
         self._complete = complete
+        self._clock = clock
         self._waiting: deque[tuple[Emit, float]] = deque()
         self._details: dict[RunId, Callable[[], str]] = {}
         self._crashes = CrashBook()
@@ -52,18 +56,18 @@ class Announcer:
     def say(self, data: EventData, path: str = "") -> None:
         """Publish at once, after all that was taken, what is no decision of the core."""
         self.flush()
-        self._say(TYPE_OF[type(data)], path, 0, data, time.monotonic())
+        self._say(TYPE_OF[type(data)], path, 0, data, self._clock.monotonic())
 
     def show_gap(self, missing: int) -> None:
         """Show one gap in the place, and with the numbers, of `missing` messages that were dropped."""
         self.flush()
         first = self._seq + 1
         self._seq += missing - 1
-        self._say(EventType.EVENT_GAP, "", 0, EventGap(first, self._seq + 1), time.monotonic())
+        self._say(EventType.EVENT_GAP, "", 0, EventGap(first, self._seq + 1), self._clock.monotonic())
 
     def _say(self, kind: EventType, path: str, incarnation: int, data: EventData, now: float) -> None:
         self._seq += 1
-        self._publish(Event(self._seq, time.time(), now, kind, path, incarnation, data))
+        self._publish(Event(self._seq, self._clock.wall(), now, kind, path, incarnation, data))
 
     def _completed(self, emit: Emit, data: AgentCrashed) -> AgentCrashed:
         report = data.report
@@ -71,6 +75,6 @@ class Announcer:
         if details is not None:
             with suppress(Exception):  # formatting runs code of the user's: an exception's __str__
                 report = replace(report, traceback=details())
-        report = self._crashes.enter(emit.path, report, time.time())
+        report = self._crashes.enter(emit.path, report, self._clock.wall())
         self._complete(emit.path, data.report, report)
         return replace(data, report=report)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -24,6 +23,7 @@ from orchestree.agents.lifecycle import failed_run
 from orchestree.strategies.errors import NotRunning, OrchestreeError
 
 from .announcer import Announcer
+from .clock import Clock
 from .core import Core
 from .events import Event, EventData, LeakFound, ServiceFailed
 from .inputs import AskRunToStop, Effect, Emit, Input, KillRun, Refused, StartRun, Tick, TreeEnded
@@ -95,6 +95,7 @@ class Driver:
         agents_loop: asyncio.AbstractEventLoop | None = None,
         classify: Callable[[RunEnded], RunEnded] | None = None,
         on_ended: Callable[[], None] = lambda: None,
+        clock: Clock | None = None,
     ) -> None:
         """Make the loop; `start` makes the thread.
 
@@ -104,6 +105,7 @@ class Driver:
             agents_loop: see the attribute.
             classify: may change the reason of an end before the core sees it; must not block or raise.
             on_ended: called at the very end, in the supervision thread.
+            clock: None stands for those of the machine.
         """
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self._callback_failed)
@@ -113,7 +115,8 @@ class Driver:
         self.exit_code: int | None = None
         self.snapshots: dict[str, Snapshot] = {}
         self._core = core
-        self._announcer = Announcer(publish, self._complete_crash)
+        self._clock = clock or Clock()
+        self._announcer = Announcer(publish, self._complete_crash, self._clock)
         self._classify = classify
         self._telling: asyncio.TimerHandle | None = None
         self._on_ended = on_ended
@@ -268,7 +271,7 @@ class Driver:
 
     def _handle(self, event: Input) -> None:
         """Have the core decide, start and stop runs first, then tell everybody."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         try:
             effects = self._core.handle(event, now)
         except Exception:
@@ -320,7 +323,7 @@ class Driver:
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
-        now, touched = time.monotonic(), self._core.world.touched
+        now, touched = self._clock.monotonic(), self._core.world.touched
         for node in touched:
             self._take_snapshot(node, now)
         touched.clear()
@@ -344,7 +347,7 @@ class Driver:
         # Another agent may have the name by now.
         if isinstance(node, AgentNode) and node.last_crash is report:
             node.last_crash = completed
-            self._take_snapshot(node, time.monotonic())
+            self._take_snapshot(node, self._clock.monotonic())
 
     def _take_snapshot(self, node: Node, now: float) -> None:
         if self._core.world.is_known(node):

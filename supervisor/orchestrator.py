@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from types import TracebackType
 from typing import Self, TypeAlias, Unpack
 
 from orchestree.agents.base import BaseAgent
@@ -23,6 +22,7 @@ from orchestree.strategies.errors import NotRunning, SpecError, StartError
 
 from . import hooks
 from .aio import AsyncOrchestrator
+from .clock import Clock
 from .config import OrchestratorConfig
 from .core import Core
 from .draft import Draft, join_path
@@ -61,6 +61,7 @@ class Orchestrator(Registry, Readable, Steerable):
     """
 
     Config: TypeAlias = OrchestratorConfig
+    clock = Clock()  # a test may give it another one before the start
 
     def __init__(self, config: OrchestratorConfig | None = None, children: Iterable[ChildEntry] = ()) -> None:
         """Collect in memory; nothing else happens before `start`."""
@@ -104,7 +105,7 @@ class Orchestrator(Registry, Readable, Steerable):
 
     @property
     def path(self) -> str:
-        """Path of the root: empty."""
+        """Path of the root."""
         return ""
 
     def _orchestrator(self) -> Orchestrator:
@@ -236,9 +237,7 @@ class Orchestrator(Registry, Readable, Steerable):
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop the tree."""
         self.stop()
 
@@ -247,9 +246,7 @@ class Orchestrator(Registry, Readable, Steerable):
         await self.aio.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """Stop the tree and wait for its end."""
         await self.aio.stop()
 
@@ -342,7 +339,7 @@ class Orchestrator(Registry, Readable, Steerable):
         started = self.driver.submit(StartTree(), is_started)
         self._draft = Draft(self._draft.root)  # its entries would keep alive what agents let go
         config = self.config
-        control = config.control if isinstance(config.control, str) else None
+        control = isinstance(config.control, str) or None
         for service, wanted in (("metrics", config.metrics_port), ("history", config.history), ("control", control)):
             if wanted is not None:
                 self.driver.emit_soon(ServiceFailed(service, "not part of this version yet"))
@@ -359,14 +356,14 @@ class Orchestrator(Registry, Readable, Steerable):
     # Inside
 
     def _new_driver(self, core: Core, caller_loop: asyncio.AbstractEventLoop | None) -> Driver:
+        classify = hooks.classifier(self.classify_exit, self._handler_failed)
         return Driver(
             core,
             self.events.publish,
             agents_loop=caller_loop if self.config.agents_loop == "caller" else None,
-            classify=hooks.classifier(self.classify_exit, self._handler_failed)
-            if self._overrides("classify_exit")
-            else None,
+            classify=classify if self._overrides("classify_exit") else None,
             on_ended=self.events.close,
+            clock=self.clock,
         )
 
     def _handler_failed(self, handler: str, error: BaseException) -> None:
@@ -377,8 +374,7 @@ class Orchestrator(Registry, Readable, Steerable):
         return getattr(type(self), hook) is not getattr(Orchestrator, hook)
 
     def _read(self) -> TreeReader:
-        reader = self._reader
-        if reader is not None:
+        if (reader := self._reader) is not None:
             return reader
         return TreeReader(Core(self._root_entry(self._draft.children()), Settings()).world)
 

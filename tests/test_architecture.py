@@ -69,6 +69,7 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "__init__",
         "aio",
         "announcer",
+        "clock",
         "config",
         "draft",
         "driver",

@@ -5,30 +5,27 @@ All its methods and callbacks run in the supervision thread; nothing here waits,
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
-import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from math import isinf
 from typing import ClassVar, Final
 
 from orchestree.agents.ends import Cause, CrashReport, abnormal
 from orchestree.agents.executor import Host, Launch, RunEnded, RunId, RunReady
 from orchestree.agents.lifecycle import failed_run
-from orchestree.agents.process import memory
 from orchestree.agents.process.client import ForkServer, close_all
-from orchestree.agents.process.endings import Evidence, classify
-from orchestree.agents.process.oom import oom_kills
+from orchestree.agents.process.endings import classify
+from orchestree.agents.process.oom import OomKills, oom_kills
 from orchestree.agents.process.output import Printed
 from orchestree.agents.process.payload import check_payload, dump_launch
-from orchestree.agents.process.relay import LAST_TURN, Channel, Relay
+from orchestree.agents.process.relay import LAST_TURN, Relay
+from orchestree.agents.process.running import Process, open_channels
 from orchestree.agents.process.sources import Source, sources_of
 from orchestree.agents.process.sweep import sweep
 from orchestree.agents.process.wire import (
@@ -52,43 +49,10 @@ LOAD_S: Final = 120.0
 """Seconds that the modules of the agents may take to load."""
 LINGER_S: Final = 5.0
 """Seconds to exit in, after the last hook, for an agent whose `shutdown` is ``brutal_kill``."""
+MARK: Final = 200
+"""Characters of a mark, which is part of the name of a file; those that make it unique come first."""
 LAST_WORD_S: Final = 0.5
 """Seconds from SIGTERM, or from the SIGABRT that makes a hung process write its stacks, to SIGKILL."""
-
-
-@dataclass(eq=False, slots=True)
-class Process:
-    """What is known about one run.
-
-    Attributes:
-        memory: descriptor of its memory file.
-        end: its last words, when it has said them.
-        paused: a signal has stopped it, and nothing has continued it.
-        killed: `kill` was called; if there is no pidfd yet, it is carried out when that comes.
-        cut_off: it was killed because it did not exit after its last words.
-        kill_timer: until SIGKILL.
-    """
-
-    launch: Launch
-    control: Inlet
-    data: Channel
-    memory: int
-    started: float = field(default_factory=time.monotonic)
-    pid: int | None = None
-    pidfd: int | None = None
-    ready: bool = False
-    end: End | None = None
-    paused: bool = False
-    killed: bool = False
-    cut_off: bool = False
-    kill_timer: asyncio.TimerHandle | None = None
-
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal that is to end it. A pidfd never means another process."""
-        self.killed = True
-        if self.pidfd is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, number)
 
 
 class ProcessExecutor:
@@ -111,7 +75,7 @@ class ProcessExecutor:
         """Stands in the marks of all that a fork server has made."""
         self._serials = itertools.count(1)
         self._sweeper: threading.Thread | None = None
-        self._oom_kills = oom_kills()
+        self._oom_kills: OomKills | None = None
 
     @staticmethod
     def check(launch: Launch) -> None:
@@ -192,6 +156,9 @@ class ProcessExecutor:
         if self._relay is not None:
             self._relay.close()
             self._relay = None
+        if self._oom_kills is not None:
+            self._oom_kills.close()
+            self._oom_kills = None
 
     def _start(self, launch: Launch) -> None:
         pickled = dump_launch(launch)
@@ -203,22 +170,19 @@ class ProcessExecutor:
         if self._relay is None:
             self._relay = Relay(self._host)
         with ExitStack() as ours, ExitStack() as theirs:
-            control, data = _channel(ours, theirs), _channel(ours, theirs)
-            out, err = _pipe(ours, theirs), _pipe(ours, theirs)
-            mark = f"{self._token}:{next(self._serials)}"
-            shared = memory.make(mark, pickled.content)
-            ours.callback(os.close, shared)
-            given = (control.theirs, data.theirs, out.theirs, err.theirs, shared, *pickled.descriptors)
-            server.send(Fork(launch.run, mark, tuple(sources)), given)
+            mark = f"{self._token}:{next(self._serials)}:{launch.run.path}#{launch.run.incarnation}"[:MARK]
+            mine, given = open_channels(mark, pickled.content, ours, theirs)
+            server.send(Fork(launch.run, mark, tuple(sources)), [*given, *pickled.descriptors])
             ours.pop_all()
-        channel = self._relay.add(launch.run, data.ours, Printed(out.ours, err.ours))
-        process = Process(launch, Inlet(control.ours), channel, shared)
+        channel = self._relay.add(launch.run, mine.data, Printed(mine.out, mine.err))
+        process = Process(launch, Inlet(mine.control), channel, mine.memory)
         self._processes[launch.run] = process
-        self._loop.add_reader(control.ours, self._listen, process)
+        self._loop.add_reader(mine.control, self._listen, process)
 
     def _running_server(self) -> ForkServer:
         if self._server is None:
             self._token = secrets.token_hex(8)
+            self._oom_kills = self._oom_kills or oom_kills()
             self._server = ForkServer(self._loop, self._cold, self._on_answer, self._on_server_end)
             self._answers_due = 0
             for source in self._sources:
@@ -262,14 +226,16 @@ class ProcessExecutor:
 
     def _on_server_end(self) -> None:
         """Have another thread wait for the children, which die with their server, and for what they leave behind."""
-        self._server = None
+        server, self._server = self._server, None
         lost, token = list(self._processes.values()), self._token
+        assert server is not None
         for process in lost:
             process.kill()
         pidfds = [os.dup(process.pidfd) for process in lost if process.pidfd is not None]
 
         def wait() -> None:
-            survivors = sweep(f"{token}:", pidfds)
+            survivors = sweep(f"{token}:", server.pid, pidfds)
+            server.reap()
             close_all(pidfds)
             with suppress(RuntimeError):  # the loop is closed, so all ends have been reported
                 self._loop.call_soon_threadsafe(self._lose, lost, survivors)
@@ -289,7 +255,8 @@ class ProcessExecutor:
                     process.ready = True
                     if process.pid is not None:  # else the server will say it presently
                         self._host.report(RunReady(process.launch.run, process.pid))
-                    self._oom_kills.have_grown()  # what happened before this is not of interest later
+                    if self._oom_kills is not None:
+                        self._oom_kills.have_grown()  # what happened before this is not of interest later
                 case End():
                     process.end = message
                     self._limit_exit(process)
@@ -314,27 +281,10 @@ class ProcessExecutor:
         """Report the end of a process that is gone, after all that it has said. None: its server died before."""
         self._listen(process, LAST_TURN)
         lines = self._relay.finish(process.data) if self._relay is not None else ()
-        status = exited.status if exited is not None else None
-        killed_by_others = status is not None and not process.killed and os.WIFSIGNALED(status)
-        now = time.monotonic()
-        evidence = Evidence(
-            run=process.launch.run,
-            pid=process.pid,
-            ready=process.ready,
-            end=process.end,
-            status=status,
-            cut_off=process.cut_off,
-            paused=process.paused,
-            may_be_oom=killed_by_others and os.WTERMSIG(status or 0) == signal.SIGKILL,
-            is_oom=killed_by_others and self._oom_kills.have_grown(),
-            uptime_s=now - process.started,
-            ended=now,
-            progress=memory.read_progress(process.memory),
-            stacks=memory.read_stacks(process.memory),
-            output=lines,
-            max_memory=exited.max_memory if exited is not None else 0,
-            survivors=exited.survivors if exited is not None else survivors,
-        )
+        is_oom = process.may_be_oom(exited) and self._oom_kills is not None and self._oom_kills.have_grown()
+        evidence = process.evidence(exited, lines, is_oom=is_oom)
+        if survivors:
+            evidence = replace(evidence, survivors=survivors)
         self._release(process)
         if self._relay is not None and process.end is not None and process.end.result:
             # What the user's objects do while they are unpickled must not hold up supervision.
@@ -345,43 +295,8 @@ class ProcessExecutor:
     def _release(self, process: Process) -> None:
         """Forget a process that has ended."""
         del self._processes[process.launch.run]
-        if process.kill_timer is not None:
-            process.kill_timer.cancel()
         self._loop.remove_reader(process.control.sock)
-        process.control.sock.close()
-        os.close(process.memory)
-        if process.pidfd is not None:
-            os.close(process.pidfd)
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Both ends of a channel; `theirs` is closed here once it has been sent."""
-
-    ours: socket.socket
-    theirs: int
-
-
-def _channel(ours: ExitStack, theirs: ExitStack) -> Pair:
-    mine, given = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.enter_context(mine)
-    theirs.enter_context(given)
-    return Pair(mine, given.fileno())
-
-
-@dataclass(frozen=True, slots=True)
-class Pipe:
-    """Both descriptors of a pipe; as for `Pair`."""
-
-    ours: int
-    theirs: int
-
-
-def _pipe(ours: ExitStack, theirs: ExitStack) -> Pipe:
-    pipe = Pipe(*os.pipe())
-    ours.callback(os.close, pipe.ours)
-    theirs.callback(os.close, pipe.theirs)
-    return pipe
+        process.close()
 
 
 def _sources(launch: Launch, pickled: bytes) -> dict[Source, tuple[str, ...]]:

@@ -41,7 +41,8 @@ class ForkServer:
             loop: the one that runs in the supervision thread.
             cold: sources that it must not load.
             on_message: gets each answer, and the descriptors that came with it.
-            on_end: called once when the server has ended by itself, after its last answer.
+            on_end: called once when the server has ended by itself, after its last answer; until `reap` is called
+                nobody else can have its pid.
 
         Raises:
             OSError: no more processes or descriptors.
@@ -94,7 +95,8 @@ class ForkServer:
 
     def kill(self) -> None:
         """Kill the server, and with it all its children. `on_end` will be called."""
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended, and somebody has reaped it
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def close(self) -> None:
         """End the server and its children, and return when they are gone. `on_end` will not be called."""
@@ -104,7 +106,12 @@ class ForkServer:
         ended.register(self._pidfd, select.POLLIN)
         if not ended.poll(END_S * 1000):
             self.kill()
+        self.reap()
         self._dispose()
+
+    def reap(self) -> None:
+        """Take note of the end of the server. Any thread."""
+        self._process.wait()
 
     def _sent(self, message: object, descriptors: Sequence[int]) -> bool:
         try:
@@ -142,7 +149,6 @@ class ForkServer:
         self._on_end()
 
     def _dispose(self) -> None:
-        self._process.wait()
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._loop.remove_reader(self._pidfd)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .deathsig import adopt_orphans
-from .descendants import children_of, descendants_of, kill_if, mark_of, parent_of
+from .descendants import ChildList, children_of, descendants_of, kill_if, mark_of, parent_of
 
 PATIENCE_S: Final = 2.0
 """How long what an agent left behind may take to die of SIGKILL, before it counts as a leak."""
@@ -28,13 +28,21 @@ class Remains:
 
     Attributes:
         mark: of the run.
+        group: its process group, which is its pid; what has lost the mark may still be in there.
         dying: pidfds of what was sent SIGKILL, by pid.
         deadline: monotonic seconds.
     """
 
     mark: str
+    group: int
     dying: dict[int, int] = field(default_factory=dict)
     deadline: float = field(default_factory=lambda: time.monotonic() + PATIENCE_S)
+
+    def include(self, pid: int) -> bool:
+        """Return whether an adopted process was left behind by this run."""
+        with suppress(ProcessLookupError):
+            return os.getpgid(pid) == self.group or mark_of(pid) == self.mark
+        return False
 
     def forget_dead(self) -> None:
         """Close the pidfds of what has ended; nothing of those processes is left then but their zombies."""
@@ -50,6 +58,7 @@ class Guardian:
         """Adopt from now on; `is_own` tells of the pid of a child whether it was not adopted."""
         adopt_orphans()
         self._is_own = is_own
+        self._children = ChildList()
         self._awaited: list[tuple[Remains, Callable[[tuple[int, ...]], None]]] = []
         self.bell, self._clapper = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         """`bell`: readable when a child has died, or was stopped or continued by a signal."""
@@ -66,6 +75,7 @@ class Guardian:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self.bell)
         os.close(self._clapper)
+        self._children.close()
 
     def answer_bell(self) -> Iterable[tuple[int, bool]]:
         """Reap who was adopted; yield which children were stopped (True) or go on (False), by pid."""
@@ -75,16 +85,18 @@ class Guardian:
         self.look()
         return _paused()
 
-    def kill_remains(self, mark: str) -> Remains:
-        """Kill what carries the mark of a run whose process has ended."""
-        remains = Remains(mark)
+    def kill_remains(self, mark: str, group: int) -> Remains:
+        """Kill what a run whose process has ended has left behind. It must not have been reaped yet."""
+        remains = Remains(mark, group)
         self._kill_marked(remains)
         return remains
 
     def await_end(self, remains: Remains, done: Callable[[tuple[int, ...]], None]) -> None:
         """Call `done` when nothing is left, or with the pids of what could not be ended in time."""
-        self._awaited.append((remains, done))
-        self.look()
+        if remains.dying:
+            self._awaited.append((remains, done))
+        else:
+            done(())
 
     def patience(self) -> float:
         """Return the seconds after which `look` is due at the latest; negative if it is not."""
@@ -123,8 +135,8 @@ class Guardian:
         """Kill what carries the mark and what that has started; return the pids of what has not ended yet."""
         remains.forget_dead()
         left = set(remains.dying)
-        for pid in children_of(os.getpid()):
-            if pid in left or self._is_own(pid) or mark_of(pid) != remains.mark:
+        for pid in self._children.read():
+            if pid in left or self._is_own(pid) or not remains.include(pid):
                 continue
             for each in (pid, *descendants_of(pid)):
                 if each not in left:

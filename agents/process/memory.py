@@ -60,6 +60,8 @@ def read_progress(descriptor: int) -> Progress:
 
 def read_stacks(descriptor: int) -> str:
     """Return what ``faulthandler`` has written; empty if nothing."""
+    if os.pread(descriptor, 1, STACKS_AT) == b"\0":
+        return ""
     text = os.pread(descriptor, LAUNCH_AT - STACKS_AT, STACKS_AT).rstrip(b"\0").decode(errors="replace")
     return text.partition("\nExtension modules:")[0].strip()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -11,36 +11,52 @@ _ROOT: Final = Path("/sys/fs/cgroup")
 _EVERYWHERE: Final = Path("/proc/vmstat")
 
 
-@dataclass(slots=True)
 class OomKills:
-    """A counter of the kernel's, and how it stood when it was last looked at.
+    """A counter of the kernel's, and how it stood when it was last looked at."""
 
-    Attributes:
-        file: holds the line ``oom_kill N``.
-        count: N; None if there is no such line.
-    """
+    def __init__(self, file: Path) -> None:
+        """Open `file`, which holds a line ``oom_kill N``.
 
-    file: Path
-    count: int | None
+        Raises:
+            OSError, ValueError: it does not, or there is none.
+        """
+        self.file = file
+        self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._count = self._read()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def have_grown(self) -> bool:
         """Look again; return whether there were any since the last look."""
-        before, self.count = self.count, _read(self.file)
-        return before is not None and self.count is not None and self.count > before
+        before, self._count = self._count, self._read()
+        return self._count > before
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _read(self) -> int:
+        for line in os.pread(self._descriptor, 65_536, 0).splitlines():
+            name, _, value = line.partition(b" ")
+            if name == b"oom_kill":
+                return int(value)
+        raise ValueError(f"{self.file} has no line oom_kill")
 
 
-def oom_kills(pid: int | str = "self") -> OomKills:
-    """Return the counter of the control group of a process, or of the machine if its group has none."""
-    for file in [*_candidates(pid), _EVERYWHERE]:
-        if (count := _read(file)) is not None:
-            return OomKills(file, count)
-    return OomKills(_EVERYWHERE, None)
+def oom_kills() -> OomKills | None:
+    """Return the counter of this process's control group, or of the machine if its group has none."""
+    for file in [*_candidates(), _EVERYWHERE]:
+        with suppress(OSError, ValueError):
+            return OomKills(file)
+    return None
 
 
-def _candidates(pid: int | str) -> list[Path]:
+def _candidates() -> list[Path]:
     found: list[Path] = []
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
             number, controllers, path = line.split(":", 2)
             if "memory" in controllers.split(","):
                 found.append(_ROOT / "memory" / path.lstrip("/") / "memory.oom_control")
@@ -48,12 +64,3 @@ def _candidates(pid: int | str) -> list[Path]:
                 # Beside version 1 the second hierarchy is mounted below the first.
                 found += [root / path.lstrip("/") / "memory.events" for root in (_ROOT, _ROOT / "unified")]
     return found
-
-
-def _read(file: Path) -> int | None:
-    with suppress(OSError, ValueError):
-        for line in file.read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-    return None

@@ -276,7 +276,7 @@ class Server:
         ended = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
-        remains = self._guardian.kill_remains(ended.mark) if ended.mark else None
+        remains = self._guardian.kill_remains(ended.mark, ended.pid) if ended.mark else None
         ended.signal_group(signal.SIGKILL)  # before its pid, which is the group's name, is given back
         _, status, usage = os.wait4(ended.pid, 0)
         del self._pids[ended.pid]

@@ -8,40 +8,53 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from .descendants import kill_if, mark_of, processes
+from .descendants import is_zombie, kill_if, mark_of, processes
 
 PATIENCE_S: Final = 2.0
 """How long those that were sent SIGKILL may take to die."""
 
 
-def sweep(prefix: str, dying: Iterable[int]) -> tuple[int, ...]:
-    """Kill all processes whose mark begins with `prefix`, until none is left; return the pids of survivors.
+def sweep(prefix: str, session: int, dying: Iterable[int]) -> tuple[int, ...]:
+    """Kill all processes that belong to a dead fork server, until none is left; return the pids of survivors.
 
     Blocks for as long as it takes to look at all processes, at least twice, and to wait for those that were found.
 
     Args:
-        prefix: of the marks.
+        prefix: of the marks that it has given.
+        session: its own, whose number nobody else can have before the server is reaped.
         dying: pidfds of agents that have been sent SIGKILL, and may still start something.
     """
     deadline = time.monotonic() + PATIENCE_S
     for pidfd in dying:
         _has_ended(pidfd, deadline)
+
+    def is_meant(pid: int) -> bool:
+        belongs = mark_of(pid).startswith(prefix) or _session_of(pid) == session
+        return belongs and not is_zombie(pid)
+
     while True:
-        found = {pid for pid in processes() if mark_of(pid).startswith(prefix)}
-        if not found or not _end(found, prefix, deadline):
+        found = {pid for pid in processes() if is_meant(pid)}
+        if not found or not _end(found, is_meant, deadline):
             return tuple(sorted(found))
 
 
-def _end(pids: set[int], prefix: str, deadline: float) -> bool:
+def _session_of(pid: int) -> int | None:
+    with suppress(OSError):
+        return os.getsid(pid)
+    return None
+
+
+def _end(pids: set[int], is_meant: Callable[[int], bool], deadline: float) -> bool:
     """Kill these; return whether there is reason to look again."""
     pidfds: list[int] = []
     for pid in pids:
         with suppress(PermissionError):
-            pidfd = kill_if(pid, lambda pid=pid: mark_of(pid).startswith(prefix))  # type: ignore[misc]
+            pidfd = kill_if(pid, partial(is_meant, pid))
             if pidfd is not None:
                 pidfds.append(pidfd)
     ended = [_has_ended(pidfd, deadline) for pidfd in pidfds]

@@ -1,85 +1,44 @@
-"""Process agent: SIGKILL to the replacement's setup(), beside a bare os.fork() of the same image."""
+"""Process agent: SIGKILL to the replacement's ``setup()``, beside a bare fork of the same image (target: 3x)."""
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import struct
-import subprocess
 import sys
 import time
 
-from orchestree import EventType, ProcessAgent
-from orchestree.supervisor.events import AgentMessage
+from orchestree import Orchestrator
 
-from .common import orchestrator, ratio, show
-
-KILLS = 100
-
-
-class Victim(ProcessAgent):
-    """Says when its ``setup()`` ran; monotonic time is the same in all processes."""
-
-    def setup(self) -> None:
-        """Tell the time."""
-        self.emit("up", at=time.monotonic())
-
-    def execute(self) -> None:
-        """Wait to be killed."""
-        self.sleep(1e6)
+from .common import beside, milli, show
+from .floor import Floor
+from .probes import PATIENCE_S, Restart, a_tree, restart
 
 
-def supervised() -> list[float]:
-    """Return seconds from each SIGKILL to the replacement's ``setup()``."""
-    found: list[float] = []
-    tree = orchestrator()
-    tree.register_agent(Victim, "victim")
-    with tree:
-        for _ in range(KILLS):
-            tree.wait_until("victim", "ready", timeout=10)
-            before, pid = tree.events.latest, tree.status("victim").pid
-            assert pid is not None
-            killed_at = time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            message = tree.events.wait_for(EventType.AGENT_MESSAGE, "victim", since=before, timeout=10).data
-            assert isinstance(message, AgentMessage)
-            found.append(float(str(message.data["at"])) - killed_at)
-            tree.events.wait_for(EventType.AGENT_READY, "victim", since=before, timeout=10)
-    return found
+def pairs(tree: Orchestrator, floor: Floor, count: int, lived_s: float) -> tuple[list[Restart], list[float]]:
+    """Return restarts of a probe that had been ready for `lived_s` each time, and as many bare forks in between."""
+    ours, bare = [], []
+    for _ in range(count):
+        bare.append(floor.fork())
+        if lived_s:
+            time.sleep(lived_s)
+        ours.append(restart(tree, "probe"))
+    return ours, bare
 
 
-def floor() -> list[float]:
-    """Return seconds from just before os.fork() to the child's first statement. Run in a process of its own."""
-    gc.collect()
-    gc.freeze()
-    found: list[float] = []
-    for _ in range(KILLS):
-        reader, writer = os.pipe()
-        began = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            os.write(writer, struct.pack("d", time.monotonic()))
-            os._exit(0)
-        found.append(struct.unpack("d", os.read(reader, 8))[0] - began)
-        os.waitpid(pid, 0)
-        os.close(reader)
-        os.close(writer)
-    return found
+def rows(label: str, ours: list[Restart], bare: list[float]) -> list[str]:
+    """Return the figures of one series."""
+    whole = [each.setup - each.killed for each in ours]
+    return [
+        f"SIGKILL to setup(), {label}: {beside(whole, bare)} of a bare fork (ours {milli(whole)}; bare {milli(bare)})",
+        f"  of which to the supervisor's decision {milli([each.crashed - each.killed for each in ours])}, "
+        f"from there to setup() {milli([each.setup - each.starting for each in ours])}",
+    ]
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "floor":
-        import orchestree.agents.process.server  # noqa: F401 - the image of the fork server
-
-        print(*floor())
-    else:
-        ours = supervised()
-        out = subprocess.run([sys.executable, "-m", __spec__.name, "floor"], stdout=subprocess.PIPE, check=True)
-        bare = [float(word) for word in out.stdout.split()]
-        ours.sort()
-        bare.sort()
-        show(
-            f"SIGKILL to setup(): {ratio(ours, bare)} of a bare fork (ours median {ours[KILLS // 2] * 1e3:.2f} ms, "
-            f"bare fork of the same image {bare[KILLS // 2] * 1e3:.2f} ms, {KILLS} kills)"
-        )
+    kills = int(sys.argv[1])
+    found = []
+    with Floor() as floor, a_tree(["probe"]) as tree:
+        tree.wait_until("probe", "ready", timeout=PATIENCE_S)
+        pairs(tree, floor, 5, 0.03)  # warms up
+        found += rows("30 ms after it was ready", *pairs(tree, floor, kills, 0.03))
+        found += rows("at once after it was ready", *pairs(tree, floor, kills, 0.0))
+    show(*found)
