@@ -60,7 +60,7 @@ class LoopingAgent(Agent):
 
     def execute(self) -> object:
         """Run the rounds."""
-        while not self.should_stop and self.runner() is not False:
+        while self._orchestree.begin_round() and self.runner() is not False:
             pass
         return None
 
@@ -82,12 +82,15 @@ class PeriodicAgent(LoopingAgent):
 
     def execute(self) -> object:
         """Run the rounds on a fixed grid of monotonic time."""
+        life = self._orchestree
         interval, started, done = self.config.interval, time.monotonic(), 0
-        while not self.should_stop and self.runner() is not False:
+        while life.begin_round() and self.runner() is not False:
             coming = next_round(started, interval, done, time.monotonic())
             self.overruns += coming - done - 1
             done = coming
-            self.sleep(started + coming * interval - time.monotonic())
+            due = started + coming * interval
+            life.pulse.beat(due)
+            life.enough.wait(due - time.monotonic())
         return None
 
 

@@ -46,11 +46,7 @@ class AsyncAgent(BaseAgent):
 
     async def sleep(self, seconds: float) -> bool:
         """Wait, but no longer than until the agent is asked to stop. Return `should_stop`."""
-        stop = self._orchestree.stop
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await stop.wait()
-        return stop.is_set()
+        return await _is_set_within(self._orchestree.stop, seconds)
 
 
 class LoopingAsyncAgent(AsyncAgent):
@@ -62,7 +58,7 @@ class LoopingAsyncAgent(AsyncAgent):
 
     async def execute(self) -> object:
         """Run the rounds; other tasks get their turn between two of them, even if `runner` never waits."""
-        while not self.should_stop and await self.runner() is not False:
+        while self._orchestree.begin_round() and await self.runner() is not False:
             await asyncio.sleep(0)
         return None
 
@@ -84,10 +80,20 @@ class PeriodicAsyncAgent(LoopingAsyncAgent):
 
     async def execute(self) -> object:
         """Run the rounds on a fixed grid of monotonic time."""
+        life = self._orchestree
         interval, started, done = self.config.interval, time.monotonic(), 0
-        while not self.should_stop and await self.runner() is not False:
+        while life.begin_round() and await self.runner() is not False:
             coming = next_round(started, interval, done, time.monotonic())
             self.overruns += coming - done - 1
             done = coming
-            await self.sleep(started + coming * interval - time.monotonic())
+            due = started + coming * interval
+            life.pulse.beat(due)
+            await _is_set_within(life.enough, due - time.monotonic())
         return None
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()

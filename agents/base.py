@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC
 from collections.abc import Mapping
 from functools import cached_property
@@ -85,12 +84,20 @@ class BaseAgent(ABC):
         self._orchestree.emit(name, data)
 
     def heartbeat(self) -> None:
-        """Note that the agent is alive. So far this is only kept in the agent; nothing acts upon it yet."""
-        self._orchestree.last_beat = time.monotonic()
+        """Note progress: the agent is not hung. Any thread; never blocks.
+
+        What ``watchdog`` counts is the time since the latest of: the end of `setup`, a call of this or of
+        `progress`, and (looping and periodic agents) the beginning of a round, or the moment at which it is due.
+        """
+        self._orchestree.pulse.beat()
 
     def progress(self, text: str) -> None:
-        """Note in a few words what the agent is doing. So far this is only kept in the agent."""
-        self._orchestree.progress = text
+        """Note progress, as `heartbeat` does, and in a few words what the agent is doing.
+
+        If the agent is found hung the words are in the ``AGENT_HUNG`` event. Any thread; never blocks.
+        """
+        self._orchestree.pulse.say(text)
+        self._orchestree.pulse.beat()
 
 
 def _merged(body: type, parent: type[AgentConfig]) -> type:

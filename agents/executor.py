@@ -85,7 +85,29 @@ class RunMessage:
     data: Mapping[str, object]
 
 
-RunReport = RunReady | RunEnded | RunMessage
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """The answer to `Executor.look`.
+
+    Attributes:
+        at: monotonic seconds of the latest progress; in the future while the run waits until then on purpose.
+        text: what the run says it is doing (``self.progress(text)``); empty if it never did.
+    """
+
+    run: RunId
+    at: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunMemory:
+    """The answer to `Executor.measure`: `used` bytes, of the run's process and all below it."""
+
+    run: RunId
+    used: int
+
+
+RunReport = RunReady | RunEnded | RunMessage | RunProgress | RunMemory
 
 
 class Host(Protocol):
@@ -139,7 +161,23 @@ class Executor(Protocol):
         """Set ``should_stop`` and run ``on_stop()`` once beside ``execute``. Unknown or ended runs are ignored."""
 
     def kill(self, run: RunId, *, hung: bool = False) -> None:
-        """End the run at once, or (`can_kill` False) cancel it as far as possible. Unknown runs are ignored."""
+        """End the run at once, or (`can_kill` False) cancel it as far as possible. Unknown runs are ignored.
+
+        `hung`: it shows no progress; what it hangs in belongs into the report, if that can be found out.
+        """
+
+    def look(self, run: RunId) -> None:
+        """Report `RunProgress`. Unknown runs are ignored: their end is reported anyway."""
+
+    def measure(self, run: RunId) -> None:
+        """Report `RunMemory`. Only called for runs in processes of their own; unknown runs are ignored."""
+
+    def recycle(self, run: RunId) -> None:
+        """Have the run end, normally, between two rounds, if it has rounds. Unknown runs are ignored.
+
+        ``should_stop`` stays false and ``on_stop()`` is not called; a round that runs goes on undisturbed, a
+        periodic agent that waits for its next round ends at once.
+        """
 
     def close(self) -> None:
         """Give back threads, processes and descriptors. Runs still alive are killed or abandoned."""

@@ -31,6 +31,7 @@ from .ends import (
     abnormal,
 )
 from .executor import Launch, RunEnded, RunId
+from .pulse import Pulse
 
 Emit = Callable[[str, Mapping[str, object]], None]
 
@@ -43,20 +44,23 @@ class Life:
     """What the runtime keeps about one run. As a context manager it records what its block raises.
 
     Attributes:
+        stop: set: the run was asked to stop.
+        enough: set: no further round begins, because of a stop or because the run is to be recycled.
+        pulse: its progress; may be replaced before the run begins.
         killed: a cancellation of the task is our own doing.
         executing: ``execute()`` runs, so ``on_stop()`` may.
         context: for ``on_stop()``, which belongs to the run as much as ``execute()`` does.
     """
 
     stop: threading.Event | asyncio.Event
+    enough: threading.Event | asyncio.Event
 
     def __init__(self, run: RunId, emit: Emit) -> None:
         """Begin with nothing to report."""
         self.run = run
         self.emit = emit
         self.started = time.monotonic()
-        self.last_beat = self.started
-        self.progress = ""
+        self.pulse = Pulse()
         self.phase: Phase = "setup"
         self.executing = False
         self.killed = False
@@ -65,6 +69,16 @@ class Life:
         self.failure: tuple[BaseException, Phase] | None = None
         self.notes: list[str] = []
         self.context: Context = copy_context()
+
+    def begin_round(self) -> bool:
+        """Note progress; return whether another round is to begin."""
+        self.pulse.beat()
+        return not self.enough.is_set()
+
+    def ask_stop(self) -> None:
+        """Have the run see that it was asked to stop."""
+        self.stop.set()
+        self.enough.set()
 
     def __enter__(self) -> None:
         """Begin a part of the run that may fail."""
@@ -112,6 +126,7 @@ class SyncLife(Life):
         """Begin with nothing to report."""
         super().__init__(run, emit)
         self.stop: threading.Event = threading.Event()
+        self.enough: threading.Event = threading.Event()
         self.lock = threading.Lock()
         self.stopper: threading.Thread | None = None
 
@@ -137,6 +152,7 @@ class AsyncLife(Life):
         """Begin with nothing to report."""
         super().__init__(run, emit)
         self.stop: asyncio.Event = asyncio.Event()
+        self.enough: asyncio.Event = asyncio.Event()
         self.stopper: asyncio.Task[None] | None = None
 
     def begin_execute(self) -> bool:
@@ -182,6 +198,7 @@ def run_hooks(agent: Agent, ready: Callable[[], None]) -> RunEnded:
         if agent.setup() is IGNORE:
             life.reason = IGNORED
         elif life.begin_execute():
+            life.pulse.beat()
             ready()
             life.phase = "execute"
             life.result = agent.execute()
@@ -201,6 +218,7 @@ async def run_hooks_async(agent: AsyncAgent, ready: Callable[[], None]) -> RunEn
         if await agent.setup() is IGNORE:
             life.reason = IGNORED
         elif life.begin_execute():
+            life.pulse.beat()
             ready()
             life.phase = "execute"
             life.result = await agent.execute()
@@ -220,7 +238,7 @@ def request_stop(agent: Agent) -> None:
     life = agent._orchestree
     with life.lock:
         first = not life.stop.is_set()
-        life.stop.set()
+        life.ask_stop()
         if not (first and life.executing and _overrides_on_stop(agent, Agent)):
             return
         life.stopper = threading.Thread(
@@ -240,7 +258,7 @@ def request_stop_async(agent: AsyncAgent) -> None:
     """Do what `request_stop` does; only in the agent's loop, where ``on_stop()`` runs as a task."""
     life = agent._orchestree
     first = not life.stop.is_set()
-    life.stop.set()
+    life.ask_stop()
     if first and life.executing and _overrides_on_stop(agent, AsyncAgent):
         loop = asyncio.get_running_loop()
         life.stopper = loop.create_task(_on_stop_async(agent), context=life.context)
@@ -250,11 +268,20 @@ def kill_async(agent: AsyncAgent, task: asyncio.Task[None]) -> None:
     """Cancel the agent's task, in its loop: its hooks see ``CancelledError``, its end is ``shutdown``."""
     life = agent._orchestree
     life.killed = True
-    life.stop.set()
+    life.ask_stop()
     # One turn later: a task that is cancelled before its first step never takes one, and would not report.
     asyncio.get_running_loop().call_soon(task.cancel)
     if life.stopper is not None:
         life.stopper.cancel()
+
+
+def request_recycle(agent: BaseAgent) -> None:
+    """Have the agent end between two rounds, if it has rounds; a round that runs goes on undisturbed.
+
+    ``should_stop`` stays false and ``on_stop()`` is not called: the end is a normal one. Any thread; of an
+    `AsyncAgent` only its loop.
+    """
+    agent._orchestree.enough.set()
 
 
 def failed_run(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .event_subscriptions import Subscription as Subscription
     from .events import (
         AgentCrashed as AgentCrashed,
+        AgentHung as AgentHung,
         AgentMessage as AgentMessage,
         AgentParked as AgentParked,
         AgentQueued as AgentQueued,
@@ -76,7 +77,7 @@ else:
         {
             ".event_subscriptions": "Subscription",
             ".events": (
-                "Event EventType AgentCrashed AgentMessage AgentParked AgentQueued "
+                "Event EventType AgentCrashed AgentHung AgentMessage AgentParked AgentQueued "
                 "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
                 "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap LeakFound "
                 "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "

@@ -4,16 +4,16 @@ It has no clock, no thread, no randomness and no I/O: time comes in as an argume
 handed in. The same core runs in production, in the tests and in the simulator.
 
 The rules live in the files around it: `decision` (does it come back), `groups` (with whom, when), `starting`,
-`stopping`, `slots`, `ending`, `operations`. They call downwards only and leave follow-up work on agendas, which
-`_settle` works off until nothing is left to decide.
+`stopping`, `watching`, `slots`, `ending`, `operations`. They call downwards only and leave follow-up work on agendas,
+which `_settle` works off until nothing is left to decide.
 """
 
 from __future__ import annotations
 
-from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
+from orchestree.agents.executor import RunEnded, RunId, RunMemory, RunMessage, RunProgress, RunReady
 from orchestree.strategies.errors import NotRunning, OrchestreeError
 
-from . import ending, groups, operations, slots, starting, stopping
+from . import ending, groups, operations, slots, starting, stopping, watching
 from .events import AgentMessage, AllAgentsTerminated, OrchestratorStarted
 from .inputs import Effect, Input, Refused, StartTree, StopTree, Tick
 from .order import check_tree
@@ -96,6 +96,12 @@ class Core:
                 node = self._current(run)
                 if node is not None:
                     self.world.emit(node, AgentMessage, name, data)
+            case RunProgress(run):
+                if (node := self._current(run)) is not None:
+                    watching.progressed(self.world, node, event)
+            case RunMemory(run):
+                if (node := self._current(run)) is not None:
+                    watching.measured(self.world, node, event)
             case _:
                 if not self.world.root.is_up:
                     raise NotRunning("the tree does not run")

@@ -60,6 +60,7 @@ def decide(
     window: RestartWindow,
     now: float,
     draw: float,
+    hopeless: str = "",
 ) -> Decision:
     """Decide what follows the end of a child that nobody asked to stop.
 
@@ -72,11 +73,14 @@ def decide(
         window: of its supervisor; stamped if the answer is `Again` or `GiveUp` for ``max_restarts``.
         now: monotonic seconds.
         draw: in [0, 1), for the jitter.
+        hopeless: why another try would end the same way, one line; empty if nobody knows. It parks then.
 
     Source: OTP supervisor.erl, do_restart/3 and restart/2. Differs: rules, parking and delays.
     """
     if not comes_back(reason, restart):
         return Finish()
+    if hopeless:
+        return Park(hopeless)
     if backoff is None:
         return AT_ONCE if window.add(now) else GiveUp(Cause.MAX_RESTARTS)
     action = backoff.action_for(report)

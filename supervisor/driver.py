@@ -26,8 +26,8 @@ from .announcer import Announcer
 from .clock import Clock
 from .core import Core
 from .events import Event, EventData, LeakFound, ServiceFailed
-from .inputs import AskRunToStop, Effect, Emit, Input, KillRun, Refused, StartRun, Tick, TreeEnded
-from .spec import AgentEntry
+from .inputs import Effect, Emit, Input, Refused, RunEffect, StartRun, Tick, TreeEnded
+from .runs import call, launch_of
 from .status import Snapshot
 from .tree import AgentNode, Node
 from .world import World
@@ -283,12 +283,12 @@ class Driver:
     def _carry_out(self, effects: list[Effect], now: float) -> None:
         for effect in effects:
             match effect:
-                case StartRun(run) | AskRunToStop(run) | KillRun(run):
-                    self._execute(effect, run)
+                case Emit() | TreeEnded():
+                    pass
                 case Refused(error):
                     raise error
                 case _:
-                    pass
+                    self._execute(effect, effect.run)
         for effect in effects:
             if isinstance(effect, Emit):
                 self._announcer.take(effect, now)
@@ -301,18 +301,11 @@ class Driver:
         elif self._telling is None:
             self._telling = self.loop.call_later(TELL_AFTER_S, self._tell)
 
-    def _execute(self, effect: StartRun | AskRunToStop | KillRun, run: RunId) -> None:
+    def _execute(self, effect: RunEffect, run: RunId) -> None:
         """Have the executor act. One that breaks its promise not to raise hurts nobody but the run it was to start."""
         try:
             entry = self._agent(run.path).entry
-            executor = self._executor(entry.executor)
-            match effect:
-                case StartRun():
-                    executor.start(launch_of(entry, run))
-                case AskRunToStop():
-                    executor.ask_stop(run)
-                case KillRun():
-                    executor.kill(run)
+            call(self._executor(entry.executor), effect, entry)
         except Exception as error:
             self.emit_soon(ServiceFailed("executor", traceback.format_exc()), run.path)
             if isinstance(effect, StartRun):
@@ -382,15 +375,3 @@ def _set_result(done: Future[None]) -> None:
 def _set_exception(done: Future[None], error: BaseException) -> None:
     with suppress(InvalidStateError):
         done.set_exception(error)
-
-
-def launch_of(entry: AgentEntry, run: RunId) -> Launch:
-    """Return what an executor needs to start this incarnation."""
-    match entry.shutdown:
-        case "brutal_kill":
-            shutdown_s = 0.0
-        case "infinity":
-            shutdown_s = float("inf")
-        case seconds:
-            shutdown_s = float(seconds)
-    return Launch(run=run, agent=entry.agent, config=entry.config, params=entry.params, shutdown_s=shutdown_s)

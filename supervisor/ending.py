@@ -12,10 +12,10 @@ from orchestree.strategies.restart import Restart
 from . import groups, slots
 from .events import OrchestratorStopped, OrchestratorStopping, RestartCause, StopCause, SupervisorTerminated
 from .inputs import TreeEnded
-from .outcome import agent_ended, say_restarting, start_timed_out, supervisor_gone
+from .outcome import agent_ended, given_up, say_restarting, supervisor_gone
 from .starting import consider
 from .states import UNHEALTHY_STATES, AgentState
-from .stopping import abandon, gone, terminate_children
+from .stopping import abandon, failure_of, gone, terminate_children
 from .streaks import current_streak
 from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 from .world import World
@@ -28,11 +28,14 @@ def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
         _wedged_run_ended(world, node, _shutdown_error(node, ended))
         return
     world.cancel_deadline(node)
-    if node.purpose is StopCause.START_TIMEOUT:
+    recycling = node.watch.recycling if node.watch is not None else None
+    if (failure := failure_of(node)) is not None:
         node.purpose = None
-        start_timed_out(world, node)
+        given_up(world, node, failure, ended.report)
     elif node.purpose is not None:
         _stopped(world, node, _shutdown_error(node, ended))
+    elif recycling is not None and ended.reason.kind is not ExitKind.ABNORMAL:
+        _recycled(world, node, recycling, _shutdown_error(node, ended))
     else:
         node.result = ended.result
         agent_ended(world, node, ended.reason, ended.report, classified=ended.classified)
@@ -46,11 +49,12 @@ def wedged(world: World, node: AgentNode) -> None:
         # Its supervisor has other plans by now.
         world.leave_group(node)
         return
-    if node.purpose is StopCause.START_TIMEOUT:
+    if (failure := failure_of(node)) is not None:
         node.purpose = None
         # Whatever is decided now, the slot stays with the run.
         node.has_slot = False
-        start_timed_out(world, node)
+        given_up(world, node, failure, None)
+        node.ready_since = None  # what it does from now on is no stable run
         if world.nodes.get(node.path) is not node:
             world.abandoned.add(RunId(node.path, node.incarnation))
             return
@@ -113,6 +117,13 @@ def _stopped(world: World, node: AnyNode, error: str | None) -> None:
         node.held = node.purpose is StopCause.COMMAND
         slots.release(world, node)
         world.retire(node, AgentState.STOPPED, SHUTDOWN, error)
+
+
+def _recycled(world: World, node: AgentNode, cause: RestartCause, error: str | None) -> None:
+    """Start a run anew that has ended between two rounds because it was to: as planned, whatever its restart type."""
+    node.streak = current_streak(node, world.now)
+    say_restarting(world, node, cause, 0.0, 0, error)
+    _rejoin(world, node)
 
 
 def _returns(node: AnyNode) -> bool:

@@ -9,6 +9,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, Literal, TypedDict
 
+from orchestree.agents.agent import LoopingAgent
+from orchestree.agents.async_agent import LoopingAsyncAgent
 from orchestree.agents.base import BaseAgent
 from orchestree.strategies import checks
 from orchestree.strategies.backoff import Backoff
@@ -37,6 +39,9 @@ class Policy(TypedDict, total=False):
     backoff: BackoffChoice
     shutdown: ShutdownTime
     start_timeout: float | None
+    watchdog: float | None
+    max_memory: int | None
+    max_age: float | None
     significant: bool
     replace_wedged: bool
     max_restarts: int
@@ -107,6 +112,27 @@ def shutdown(value: object) -> ShutdownTime:
         return checks.seconds("shutdown", value)
     except SpecError as error:
         raise SpecError(f"{error}, or 'brutal_kill' or 'infinity'") from None
+
+
+def time_limit(field: str, value: object) -> float | None:
+    """Return `value` as seconds above 0; None stands for no limit."""
+    return None if value is None else checks.seconds(field, value, allow_zero=False)
+
+
+def max_memory(value: object, executor: str) -> int | None:
+    """Return how many bytes an agent with this executor may use; None stands for no limit."""
+    if value is None:
+        return None
+    if executor != "process":
+        raise SpecError(f"max_memory={value!r}: needs executor='process': only a process has memory of its own")
+    return checks.count("max_memory", value, least=1)
+
+
+def max_age(value: object, agent: type[BaseAgent]) -> float | None:
+    """Return after how many seconds of being ready a run is recycled; None stands for never."""
+    if value is not None and not issubclass(agent, (LoopingAgent, LoopingAsyncAgent)):
+        raise SpecError(f"max_age={value!r}: needs a looping or periodic agent, which can end between two rounds")
+    return time_limit("max_age", value)
 
 
 def depends_on(names: object) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from orchestree.agents.ends import Cause, ExitReason
 
 from .events import (
     AgentCrashed,
+    AgentHung,
     AgentMessage,
     AgentParked,
     AgentQueued,
@@ -42,10 +43,8 @@ from .events import (
     SupervisorStarted,
     SupervisorTerminated,
 )
+from .phrases import counted, duration, listed, ordinal
 from .states import AgentState, RunMode
-
-MOST_NAMES: Final = 5
-"""Longer lists of names are cut."""
 
 GIVING_UP: Final = frozenset({Cause.MAX_RESTARTS, Cause.ESCALATED})
 """Why a supervisor ends by its own decision."""
@@ -57,6 +56,8 @@ _STOP_CAUSES: Final = MappingProxyType(
         StopCause.GROUP: "another one of its group failed",
         StopCause.SUPERVISOR: "its supervisor stops",
         StopCause.START_TIMEOUT: "its setup takes too long",
+        StopCause.WATCHDOG: "it makes no progress",
+        StopCause.MEMORY: "it uses too much memory",
     }
 )
 _END_CAUSES: Final = MappingProxyType(
@@ -83,18 +84,6 @@ def describe(event: Event) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
 
 
-def duration(seconds: float) -> str:
-    """Return ``0.25 s``, ``42 s``, ``3 min 20 s``, ``5 h 1 min`` or ``2 d 3 h``."""
-    if seconds < 10:
-        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
-    whole = round(seconds)
-    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // below
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
-
-
 def _words(data: EventData, incarnation: int) -> tuple[str, str]:
     """Return the verb, at most 8 letters, and the details, perhaps empty."""
     match data:
@@ -103,10 +92,10 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
         case OrchestratorStopping():
             return "STOPPING", _END_CAUSES.get(data.cause, data.cause)
         case OrchestratorStopped():
-            unhealthy = f"; not well: {_list(data.unhealthy)}" if data.unhealthy else ""
+            unhealthy = f"; not well: {listed(data.unhealthy)}" if data.unhealthy else ""
             return "STOPPED", f"exit code {data.exit_code}{unhealthy}"
         case SupervisorStarted():
-            return "STARTING", f"its children: {_list(data.children)}" if data.children else "no children"
+            return "STARTING", f"its children: {listed(data.children)}" if data.children else "no children"
         case SupervisorReady() | AgentReady():
             return "READY", f"after {duration(data.startup_s)}"
         case SupervisorRestarting() | AgentRestarting():
@@ -114,17 +103,19 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
         case SupervisorTerminated():
             return _supervisor_end(data)
         case AgentRegistered():
-            after = f", after {_list(data.depends_on)}" if data.depends_on else ""
+            after = f", after {listed(data.depends_on)}" if data.depends_on else ""
             return "ADDED", f"{data.agent} ({data.executor}, {data.restart}){after}"
         case AgentWaiting():
-            return "WAITING", f"for {_list(data.waiting_for)}"
+            return "WAITING", f"for {listed(data.waiting_for)}"
         case AgentQueued():
-            return "QUEUED", f"{_count(data.max_workers, 'agent')} may run at once"
+            return "QUEUED", f"{counted(data.max_workers, 'agent')} may run at once"
         case AgentStarting():
             chosen = ", chosen by choose_next" if data.chosen else ""
             return "STARTING", f"incarnation {incarnation} ({data.executor}){chosen}"
         case AgentCrashed():
             return "CRASHED", f"incarnation {incarnation}, {_crash(data)}"
+        case AgentHung():
+            return "HUNG", _hung(data)
         case AgentStopping():
             return "STOPPING", _STOP_CAUSES[data.cause]
         case AgentTerminated():
@@ -138,7 +129,7 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
         case AgentMessage() | Command():
             return "MESSAGE" if isinstance(data, AgentMessage) else "COMMAND", _call(data)
         case AllAgentsTerminated():
-            waiting = f"; still waiting: {_list(data.left_waiting)}" if data.left_waiting else ""
+            waiting = f"; still waiting: {listed(data.left_waiting)}" if data.left_waiting else ""
             return "DONE", f"no agent runs or comes back{waiting}"
         case PolicyChanged():
             changes = ", ".join(f"{change.field} {change.old} -> {change.new}" for change in data.changes)
@@ -149,7 +140,7 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
         case ServiceFailed():
             return "FAILED", f"{data.service} is not available: {data.error}"
         case LeakFound():
-            return "LEAK", f"still there, and cannot be ended: {_list(tuple(map(str, data.pids)))}"
+            return "LEAK", f"still there, and cannot be ended: {listed(tuple(map(str, data.pids)))}"
         case EventGap():
             return "LOST", f"events {data.first} to {data.last} (too many at once)"
         case _:
@@ -157,8 +148,8 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
 
 
 def _started(data: OrchestratorStarted) -> str:
-    supervisors = f", {_count(data.supervisors, 'supervisor')}" if data.supervisors else ""
-    return f"{data.name}: {_count(data.agents, 'agent')}{supervisors}; {_RUN_MODES[data.run_mode]}"
+    supervisors = f", {counted(data.supervisors, 'supervisor')}" if data.supervisors else ""
+    return f"{data.name}: {counted(data.agents, 'agent')}{supervisors}; {_RUN_MODES[data.run_mode]}"
 
 
 def _in(delay: float) -> str:
@@ -176,6 +167,10 @@ def _restart(data: SupervisorRestarting | AgentRestarting) -> str:
             return f"{when}, with its group{error}"
         case RestartCause.COMMAND:
             return f"{when}, as asked{error}"
+        case RestartCause.MEMORY:
+            return f"{when}, planned: it used too much memory{error}"
+        case RestartCause.MAX_AGE:
+            return f"{when}, planned: it reached its max_age{error}"
         case _:
             assert_never(data.cause)
 
@@ -186,6 +181,11 @@ def _crash(data: AgentCrashed) -> str:
     verdict = f"; classify_exit: {data.reason}" if data.classified else ""
     notes = "".join(f"; also: {note}" for note in report.notes)
     return f"up {duration(report.uptime_s)}: {report.message}{phase}{verdict}{notes}"
+
+
+def _hung(data: AgentHung) -> str:
+    doing = f"; it said last: {data.doing}" if data.doing else ""
+    return f"no progress for {duration(data.silent_s)} (watchdog {duration(data.watchdog_s)}){doing}"
 
 
 def _supervisor_end(data: SupervisorTerminated) -> tuple[str, str]:
@@ -221,18 +221,3 @@ def _shutdown_error(error: str | None) -> str:
 def _call(data: AgentMessage | Command) -> str:
     arguments: Mapping[str, object] = data.data if isinstance(data, AgentMessage) else data.arguments
     return " ".join([data.name, *(f"{key}={reprlib.repr(value)}" for key, value in arguments.items())])
-
-
-def _list(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def ordinal(number: int) -> str:
-    """Return ``1st``, ``2nd``, ``3rd``, ``4th`` and so on."""
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"

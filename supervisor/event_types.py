@@ -47,6 +47,10 @@ class RestartCause(StrEnum):
     """A sibling failed and the strategy takes this one along."""
     COMMAND = "command"
     """`restart_agent` asked for it."""
+    MEMORY = "memory"
+    """It had more memory than ``max_memory`` and ended between two rounds, as asked: planned, no failure."""
+    MAX_AGE = "max_age"
+    """It was older than ``max_age`` and ended between two rounds, as asked: planned, no failure."""
 
 
 class StopCause(StrEnum):
@@ -62,3 +66,7 @@ class StopCause(StrEnum):
     """Its supervisor terminates: with the whole tree, by giving up, or because something above it stops it."""
     START_TIMEOUT = "start_timeout"
     """``setup()`` did not return within ``start_timeout``."""
+    WATCHDOG = "watchdog"
+    """It made no progress for longer than ``watchdog``."""
+    MEMORY = "memory"
+    """It has more memory than ``max_memory``, and did not end by itself between two rounds."""

@@ -127,12 +127,27 @@ class AgentCrashed:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentHung:
+    """The run is alive and makes no progress; it is ended, and that is a crash.
+
+    Attributes:
+        silent_s: seconds without progress. Time in which supervision itself could not look does not count.
+        doing: what it said last that it was doing (``self.progress(text)``); empty if it never did.
+        watchdog_s: seconds that it may take.
+    """
+
+    silent_s: float
+    doing: str
+    watchdog_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AgentRestarting:
     """A restart was decided; the start itself is ``AGENT_STARTING``.
 
     Attributes:
         delay: seconds from this event to the start.
-        attempt: failures in the agent's streak, this one included; 0 for a group member or a command.
+        attempt: failures in the agent's streak, this one included; 0 if the cause is no failure of its own.
         shutdown_error: one line, when the run failed while it was being stopped.
     """
 
@@ -258,8 +273,8 @@ class PolicyChanged:
 EventData = (
     OrchestratorStarted | OrchestratorStopping | OrchestratorStopped | SupervisorStarted
     | SupervisorReady | SupervisorRestarting | SupervisorTerminated | AgentRegistered | AgentWaiting
-    | AgentQueued | AgentStarting | AgentReady | AgentCrashed | AgentRestarting | AgentStopping
-    | AgentTerminated | AgentParked | AgentWedged | AgentUnregistered | AgentMessage
+    | AgentQueued | AgentStarting | AgentReady | AgentCrashed | AgentHung | AgentRestarting
+    | AgentStopping | AgentTerminated | AgentParked | AgentWedged | AgentUnregistered | AgentMessage
     | AllAgentsTerminated | PolicyChanged | Command | HandlerFailed | ServiceFailed | LeakFound
     | EventGap
 )

@@ -1,6 +1,6 @@
 """Everything that can be told to the core, and everything that it can answer. Pure data.
 
-What executors report (`RunReady`, `RunEnded`, `RunMessage`) goes in as it is.
+What executors report (`RunReady`, `RunEnded`, `RunMessage`, `RunProgress`, `RunMemory`) goes in as it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
+from orchestree.agents.executor import RunId, RunReport
 from orchestree.strategies.errors import OrchestreeError
 
 from .events import EventData
@@ -83,7 +83,7 @@ class Reconfigure:
 
 
 Operation = StartChild | StopChild | RestartChild | RegisterChild | UnregisterChild | Reconfigure
-Input = StartTree | StopTree | Tick | Operation | RunReady | RunEnded | RunMessage
+Input = StartTree | StopTree | Tick | Operation | RunReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,35 @@ class AskRunToStop:
 
 @dataclass(frozen=True, slots=True)
 class KillRun:
-    """Have the executor end the run at once, as far as it can."""
+    """Have the executor end the run at once, as far as it can; `hung`: it shows no progress."""
 
     run: RunId
+    hung: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtRun:
+    """Have the executor report `RunProgress`."""
+
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureRun:
+    """Have the executor report `RunMemory`."""
+
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class RecycleRun:
+    """Have the executor ask the run to end between two rounds."""
+
+    run: RunId
+
+
+RunEffect = StartRun | AskRunToStop | KillRun | LookAtRun | MeasureRun | RecycleRun
+"""What an executor is to do."""
 
 
 class Emit(NamedTuple):
@@ -141,4 +167,4 @@ class TreeEnded:
     exit_code: int
 
 
-Effect = StartRun | AskRunToStop | KillRun | Emit | Refused | TreeEnded
+Effect = RunEffect | Emit | Refused | TreeEnded

@@ -11,7 +11,7 @@ from loguru import logger
 from orchestree.agents.ends import CrashReport
 
 from .crash_text import details
-from .event_text import GIVING_UP, describe, ordinal
+from .event_text import GIVING_UP, describe
 from .events import (
     AgentCrashed,
     AgentTerminated,
@@ -20,6 +20,7 @@ from .events import (
     OrchestratorStopped,
     SupervisorTerminated,
 )
+from .phrases import ordinal
 from .states import UNHEALTHY_STATES
 
 _LEVELS: Final = MappingProxyType(

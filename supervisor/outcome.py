@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from orchestree.agents.ends import IGNORED, SHUTDOWN, Cause, CrashReport, ExitKind, ExitReason, abnormal
@@ -28,9 +29,15 @@ _ALIVE = RUNNING_STATES | PENDING_STATES | {AgentState.WEDGED}
 
 
 def agent_ended(
-    world: World, node: AgentNode, reason: ExitReason, report: CrashReport | None, *, classified: bool = False
+    world: World,
+    node: AgentNode,
+    reason: ExitReason,
+    report: CrashReport | None,
+    *,
+    classified: bool = False,
+    hopeless: str = "",
 ) -> None:
-    """Decide what follows when a run that nobody asked to stop has ended."""
+    """Decide what follows when a run that nobody asked to stop has ended; see `decision.decide` for `hopeless`."""
     is_crash = reason.kind is ExitKind.ABNORMAL
     if is_crash:
         report = report or CrashReport(cause=reason.cause, message=reason.cause)
@@ -41,7 +48,7 @@ def agent_ended(
             slots.release(world, node)
             world.retire(node, AgentState.FAILED, reason)
             return
-    decision = _decide(world, node, reason, report if is_crash else None)
+    decision = _decide(world, node, reason, report if is_crash else None, hopeless)
     final = AgentState.FAILED if is_crash else AgentState.COMPLETED
     _carry_out(world, node, decision, final, reason, report if is_crash else None)
 
@@ -56,19 +63,14 @@ def _must_not_fail(world: World, node: AgentNode) -> bool:
     return is_first and world.settings.strict_start
 
 
-def start_timed_out(world: World, node: AgentNode) -> None:
-    """Decide what follows when a start took too long and its run is over, or cannot be ended."""
-    report = CrashReport(
-        cause=Cause.START_TIMEOUT,
-        message=f"setup() did not return {_within(node.entry.start_timeout)}",
-        phase="setup",
-        uptime_s=node.age(world.now),
-    )
-    agent_ended(world, node, abnormal(Cause.START_TIMEOUT), report)
-
-
-def _within(seconds: float | None) -> str:
-    return "in time" if seconds is None else f"within {seconds:g} s"
+def given_up(world: World, node: AgentNode, cause: Cause, report: CrashReport | None) -> None:
+    """Decide what follows when a run that was given up on is over, or (no `report`) cannot be ended."""
+    known = report or CrashReport(cause=cause, message="")
+    told = replace(known, cause=cause, message=node.failure, uptime_s=node.age(world.now))
+    if cause is Cause.START_TIMEOUT:
+        told = replace(told, phase="setup")
+    is_hopeless = node.watch is not None and node.watch.is_hopeless
+    agent_ended(world, node, abnormal(cause), told, hopeless=node.failure if is_hopeless else "")
 
 
 def supervisor_gone(world: World, node: SupervisorNode, reason: ExitReason) -> None:
@@ -99,7 +101,9 @@ def say_restarting(
         world.emit(node, SupervisorRestarting, cause, delay, attempt)
 
 
-def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport | None) -> Decision:
+def _decide(
+    world: World, node: AnyNode, reason: ExitReason, report: CrashReport | None, hopeless: str = ""
+) -> Decision:
     assert node.parent is not None
     before = current_streak(node, world.now)
     streak = before.failed(world.now)
@@ -113,6 +117,7 @@ def _decide(world: World, node: AnyNode, reason: ExitReason, report: CrashReport
         window=node.parent.window,
         now=world.now,
         draw=draw,
+        hopeless=hopeless,
     )
     node.streak = before if isinstance(decision, Finish) else streak
     return decision

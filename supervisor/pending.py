@@ -1,4 +1,4 @@
-"""What children wait in before they start: a group and its delays, a pool of slots, the queue. Pure data."""
+"""What children wait in before they start (group, delay, pool, queue), and what is watched of them. Pure data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestree.agents.ends import CrashReport
 
 from .deadlines import Deadline
+from .event_types import RestartCause
 
 if TYPE_CHECKING:
     from .tree import AgentNode, Node
@@ -55,6 +56,32 @@ class Pool:
     slots: int
     members: frozenset[Node]
     pending: set[Node]
+
+
+@dataclass(eq=False, slots=True)
+class Watch:
+    """What is known of a ready run whose progress, memory or age has a limit. Times are monotonic seconds.
+
+    Attributes:
+        progress_at: since when its silence counts: its latest known progress, or `excused_at`.
+        excused_at: when it was last found silent and supervision had been late itself.
+        is_fresh: its memory is limited, and has not been measured since it became ready.
+        look_due: for when the look was set whose answer is awaited.
+        recycling: why it was asked to end between two rounds, and since when (`recycling_since`).
+        excess: how much it uses beyond its limit, in words.
+        is_hopeless: it used too much from the beginning, so its next run would as well.
+        deadlines: those that run or have fired: ``watchdog``, ``max_memory``, ``max_age``, ``recycling``.
+    """
+
+    progress_at: float
+    excused_at: float = 0.0
+    is_fresh: bool = False
+    look_due: float | None = None
+    recycling: RestartCause | None = None
+    recycling_since: float = 0.0
+    excess: str = ""
+    is_hopeless: bool = False
+    deadlines: dict[str, Deadline] = field(default_factory=dict)
 
 
 class Ticket(NamedTuple):

@@ -6,7 +6,7 @@ from orchestree.agents.executor import RunId
 from orchestree.agents.executors import executor_class
 
 from .draft import join_path
-from .driver import launch_of
+from .runs import launch_of
 from .spec import ChildEntry, SupervisorEntry
 
 

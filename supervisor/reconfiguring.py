@@ -15,7 +15,7 @@ from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import SpecError, did_you_mean
 from orchestree.strategies.restart import AutoShutdown
 
-from . import groups
+from . import groups, watching
 from .entry_fields import Inherit
 from .events import PolicyChange, PolicyChanged
 from .order import check_significant
@@ -28,6 +28,7 @@ from .world import World
 
 AGENT_POLICY: Final = frozenset(
     {"restart", "strategy", "backoff", "shutdown", "start_timeout", "significant", "replace_wedged"}
+    | {"watchdog", "max_memory", "max_age"}
 )
 ROOT_POLICY: Final = frozenset({"strategy", "max_restarts", "max_seconds", "auto_shutdown"})
 SUPERVISOR_POLICY: Final = ROOT_POLICY | {"restart", "backoff", "shutdown", "significant", "max_children"}
@@ -136,3 +137,5 @@ def _limits_anew(world: World, node: AnyNode, changed: set[str]) -> None:
     elif node.state is AgentState.STARTING and "start_timeout" in changed and isinstance(node, AgentNode):
         world.cancel_deadline(node)
         limit_start(world, node)
+    elif isinstance(node, AgentNode):
+        watching.limits_anew(world, node, changed)

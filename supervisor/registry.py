@@ -23,6 +23,7 @@ from orchestree.strategies.restart import (
 )
 
 from .draft import join_path
+from .keywords import agent_entry
 from .partitions import partition_of
 from .reachable import check_reachable
 from .spec import (
@@ -35,7 +36,6 @@ from .spec import (
     ExecutorName,
     ShutdownTime,
     SupervisorEntry,
-    agent_entry,
     check_children,
 )
 from .states import PENDING_STATES, RUNNING_STATES, AgentState
@@ -69,6 +69,9 @@ class Registry(ABC):
         backoff: BackoffChoice = INHERIT,
         shutdown: ShutdownTime = 5.0,
         start_timeout: float | None = 60.0,
+        watchdog: float | None = None,
+        max_memory: int | None = None,
+        max_age: float | None = None,
         depends_on: Iterable[str] = (),
         significant: bool = False,
         replace_wedged: bool = False,
@@ -94,6 +97,9 @@ class Registry(ABC):
             "backoff": backoff,
             "shutdown": shutdown,
             "start_timeout": start_timeout,
+            "watchdog": watchdog,
+            "max_memory": max_memory,
+            "max_age": max_age,
             "depends_on": depends_on,
             "significant": significant,
             "replace_wedged": replace_wedged,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from orchestree.agents.base import BaseAgent
 from orchestree.agents.config import AgentConfig, build_config
@@ -52,6 +52,10 @@ class AgentEntry:
         backoff: `INHERIT` takes the orchestrator's policy; None restarts at once, always, without rules.
         shutdown: seconds a stop may take (default 5), ``"brutal_kill"`` or ``"infinity"``.
         start_timeout: seconds that ``setup()`` may take (default 60); None for ever.
+        watchdog: seconds without progress (see `BaseAgent.heartbeat`) after which a ready agent is hung: a crash.
+        max_memory: bytes that its process and all below it may use; looked at every 5 s, beyond that the run is
+            recycled: it ends between two rounds, or is killed after `shutdown`. Only with executor ``process``.
+        max_age: seconds of being ready after which the run is recycled. Only looping and periodic agents.
         depends_on: names of siblings that must be ready, completed or ignored before it starts.
         significant: its end may end its supervisor, see `AutoShutdown`.
         replace_wedged: start the next incarnation beside one that cannot be stopped.
@@ -70,6 +74,9 @@ class AgentEntry:
     backoff: BackoffChoice
     shutdown: ShutdownTime
     start_timeout: float | None
+    watchdog: float | None
+    max_memory: int | None
+    max_age: float | None
     depends_on: tuple[str, ...]
     significant: bool
     replace_wedged: bool
@@ -87,6 +94,9 @@ class AgentEntry:
         backoff: BackoffChoice = INHERIT,
         shutdown: ShutdownTime = 5.0,
         start_timeout: float | None = 60.0,
+        watchdog: float | None = None,
+        max_memory: int | None = None,
+        max_age: float | None = None,
         depends_on: Iterable[str] = (),
         significant: bool = False,
         replace_wedged: bool = False,
@@ -100,15 +110,16 @@ class AgentEntry:
             values: dict[str, object] = {
                 "restart": parsed_restart,
                 "significant": entry_fields.significant(significant, parsed_restart),
-                "executor": entry_fields.executor(agent, executor),
+                "executor": (chosen := entry_fields.executor(agent, executor)),
                 "config": build_config(agent, config, {}, ENTRY_FIELDS),
                 "params": entry_fields.params(params),
                 "strategy": None if strategy is None else parse_enum(Strategy, strategy, "strategy"),
                 "backoff": entry_fields.backoff(backoff),
                 "shutdown": entry_fields.shutdown(shutdown),
-                "start_timeout": None
-                if start_timeout is None
-                else checks.seconds("start_timeout", start_timeout, allow_zero=False),
+                "start_timeout": entry_fields.time_limit("start_timeout", start_timeout),
+                "watchdog": entry_fields.time_limit("watchdog", watchdog),
+                "max_memory": entry_fields.max_memory(max_memory, chosen),
+                "max_age": entry_fields.max_age(max_age, agent),
                 "depends_on": entry_fields.depends_on(depends_on),
                 "replace_wedged": checks.flag("replace_wedged", replace_wedged),
             }
@@ -210,23 +221,6 @@ ChildEntry = AgentEntry | SupervisorEntry
 
 ENTRY_FIELDS: Final = frozenset(field.name for field in fields(AgentEntry)) - {"agent", "name"}
 """Keywords of `register_agent` that belong to the entry; all others are config fields."""
-
-
-def agent_entry(agent: type[BaseAgent], name: str, keywords: Mapping[str, object]) -> AgentEntry:
-    """Build an entry as `register_agent` takes it: fields of the entry, and of its config, which override ``config``.
-
-    Raises:
-        SpecError: as `AgentEntry`, and for a keyword that is neither an entry field nor a config field.
-    """
-    given: dict[str, Any] = {key: value for key, value in keywords.items() if key in ENTRY_FIELDS}
-    config_fields = {key: value for key, value in keywords.items() if key not in ENTRY_FIELDS}
-    if config_fields and isinstance(agent, type) and issubclass(agent, BaseAgent):
-        try:
-            config = build_config(agent, given.get("config"), config_fields, ENTRY_FIELDS)
-        except SpecError as error:
-            raise SpecError(f"agent {name!r}: {error}") from None
-        given["config"] = config
-    return AgentEntry(agent, name, **given)
 
 
 def _fill(entry: object, values: Mapping[str, object]) -> None:

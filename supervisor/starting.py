@@ -7,11 +7,11 @@ from orchestree.strategies.backoff import Streak
 from orchestree.strategies.restart import Strategy
 from orchestree.strategies.window import RestartWindow
 
-from . import slots
+from . import slots, watching
 from .events import AgentReady, AgentStarting, AgentWaiting, StopCause, SupervisorReady, SupervisorStarted
 from .inputs import StartRun
 from .states import NOT_DUE_STATES, AgentState
-from .stopping import abandon, ask, kill
+from .stopping import abandon, give_up
 from .tree import AgentNode, Node, SupervisorNode
 from .world import World
 
@@ -60,6 +60,7 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
     node.pid = None
     node.result = None
     node.killed = False
+    node.watch = None
     world.set_state(node, AgentState.STARTING)
     if node.first_run:
         world.starting_up.add(node)
@@ -73,9 +74,11 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
 
 def limit_start(world: World, node: AgentNode) -> None:
     """Give up the start of `node` when its `start_timeout`, which began with the start, is over."""
-    if node.entry.start_timeout is not None and node.started_at is not None:
-        moment = node.started_at + node.entry.start_timeout
-        node.deadline = world.deadlines.add(moment, lambda: _give_up_start(world, node))
+    seconds = node.entry.start_timeout
+    if seconds is not None and node.started_at is not None:
+        why = f"setup() did not return within {seconds:g} s"
+        moment = node.started_at + seconds
+        node.deadline = world.deadlines.add(moment, lambda: give_up(world, node, StopCause.START_TIMEOUT, why))
 
 
 def ready(world: World, node: AgentNode, pid: int | None) -> None:
@@ -85,6 +88,7 @@ def ready(world: World, node: AgentNode, pid: int | None) -> None:
     node.pid = pid
     world.set_state(node, AgentState.READY)
     world.emit(node, AgentReady, node.age(world.now))
+    watching.begin(world, node)
 
 
 def start_supervisor(world: World, node: SupervisorNode) -> None:
@@ -191,10 +195,3 @@ def _wait(world: World, node: Node, blockers: list[Node | str]) -> None:
         world.set_state(node, AgentState.WAITING)
     node.waiting_for = names
     world.touched[node] = None
-
-
-def _give_up_start(world: World, node: AgentNode) -> None:
-    # One that is to be stopped anyway has no failure of its own.
-    ask(world, node, node.purpose or StopCause.START_TIMEOUT)
-    if node.state is AgentState.STOPPING and node.can_kill:
-        kill(world, node)

@@ -7,9 +7,10 @@ child is put on the agenda ``world.ended``.
 from __future__ import annotations
 
 import heapq
+from types import MappingProxyType
 from typing import Final
 
-from orchestree.agents.ends import SHUTDOWN, ExitReason
+from orchestree.agents.ends import SHUTDOWN, Cause, ExitReason
 from orchestree.agents.executor import RunId
 
 from . import slots
@@ -22,8 +23,17 @@ from .world import World
 GRACE_S: Final = 0.1
 """What a thread or task gets to notice that it was told to end at once, before it counts as wedged."""
 
-LATE_START_S: Final = 5.0
-"""Seconds to stop in, after ``start_timeout``, for a thread or task whose `shutdown` is ``infinity``."""
+GIVEN_UP_S: Final = 5.0
+"""Seconds to stop in for a thread or task that was given up on and whose `shutdown` is ``infinity``."""
+
+_FAILURES: Final = MappingProxyType(
+    {
+        StopCause.START_TIMEOUT: Cause.START_TIMEOUT,
+        StopCause.WATCHDOG: Cause.WATCHDOG,
+        StopCause.MEMORY: Cause.MEMORY,
+    }
+)
+"""Purposes of runs that are given up on: however these end, it is a crash with this cause."""
 
 
 def ask(world: World, node: Node, cause: StopCause) -> None:
@@ -38,12 +48,34 @@ def ask(world: World, node: Node, cause: StopCause) -> None:
         if not asked:
             terminate_children(world, node)
     elif isinstance(node, AgentNode) and not asked:
-        world.cancel_deadline(node)
-        world.set_state(node, AgentState.STOPPING)
-        world.emit(node, AgentStopping, cause)
+        _begin_to_stop(world, node, cause)
         if node.entry.shutdown != "brutal_kill" or not node.can_kill:
             world.out.append(AskRunToStop(RunId(node.path, node.incarnation)))
         _bound(world, node)
+
+
+def give_up(world: World, node: AgentNode, cause: StopCause, why: str) -> None:
+    """End a run that fails without ending: kill it at once, or ask it if it cannot be killed; `why` is one line."""
+    node.failure = why
+    # One that is to be stopped anyway has no failure of its own.
+    purpose = node.purpose or cause
+    if node.can_kill:
+        node.purpose = purpose
+        _begin_to_stop(world, node, purpose)
+        kill(world, node, hung=cause in (StopCause.WATCHDOG, StopCause.START_TIMEOUT))
+    else:
+        ask(world, node, purpose)
+
+
+def failure_of(node: Node) -> Cause | None:
+    """Return why a child that is being ended was given up on; None if it is ended for another reason."""
+    return _FAILURES.get(node.purpose) if node.purpose is not None else None
+
+
+def _begin_to_stop(world: World, node: AgentNode, cause: StopCause) -> None:
+    world.cancel_deadline(node)
+    world.set_state(node, AgentState.STOPPING)
+    world.emit(node, AgentStopping, cause)
 
 
 def mark(world: World, node: Node, cause: StopCause) -> None:
@@ -110,7 +142,7 @@ def settle_down(world: World, node: Node, cause: StopCause, reason: ExitReason =
     world.retire(node, AgentState.STOPPED, reason)  # type: ignore[arg-type]
 
 
-def kill(world: World, node: Node) -> None:
+def kill(world: World, node: Node, *, hung: bool = False) -> None:
     """End a running child, and all below it, at once; what cannot be killed is wedged `GRACE_S` later."""
     if node.state is not AgentState.STOPPING:
         ask(world, node, node.purpose or StopCause.SUPERVISOR)
@@ -124,7 +156,7 @@ def kill(world: World, node: Node) -> None:
         assert isinstance(node, AgentNode)
         node.killed = True
         world.cancel_deadline(node)
-        world.out.append(KillRun(RunId(node.path, node.incarnation)))
+        world.out.append(KillRun(RunId(node.path, node.incarnation), hung))
         if not node.can_kill:
             node.deadline = world.deadlines.add(world.now + GRACE_S, lambda: _wedge(world, node))
 
@@ -139,9 +171,9 @@ def abandon(world: World, node: AgentNode) -> None:
 def limit(world: World, node: AnyNode) -> None:
     """Kill `node` when the shutdown time that began at `stopping_since` is over; at once if it has none."""
     shutdown = node.entry.shutdown
-    if shutdown == "infinity" and node.purpose is StopCause.START_TIMEOUT:
-        # What did not even start is not waited for without end.
-        shutdown = LATE_START_S
+    if shutdown == "infinity" and failure_of(node) is not None:
+        # What has failed already is not waited for without end.
+        shutdown = GIVEN_UP_S
     if shutdown == "brutal_kill":
         kill(world, node)
     elif not isinstance(shutdown, str):

@@ -19,7 +19,7 @@ from orchestree.strategies.window import RestartWindow
 
 from .deadlines import Deadline
 from .events import StopCause
-from .pending import Delay, Group, Pool, Ticket
+from .pending import Delay, Group, Pool, Ticket, Watch
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .states import UNHEALTHY_STATES, AgentState
 
@@ -82,6 +82,8 @@ class AgentNode(Node):
         after_wedge: what it becomes when its wedged run ends, if that was decided when it wedged; BACKOFF and
             REGISTERED: it starts.
         killed: its run was told to end at once.
+        watch: of its run, since that is ready; None if nothing is watched.
+        failure: why its run was given up on, one line.
         first_run: whether this incarnation is the first of this entry.
     """
 
@@ -98,6 +100,8 @@ class AgentNode(Node):
     last_crash: CrashReport | None = None
     after_wedge: AgentState | None = None
     killed: bool = False
+    watch: Watch | None = None
+    failure: str = ""
     first_run: bool = False
 
 

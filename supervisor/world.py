@@ -180,10 +180,13 @@ class World:
             self.changed.append(node)
 
     def cancel_deadline(self, node: Node) -> None:
-        """Forget the running start or stop deadline of `node`."""
+        """Forget the running start or stop deadline of `node`, and those of what is watched."""
         if node.deadline is not None:
             self.deadlines.cancel(node.deadline)
             node.deadline = None
+        if isinstance(node, AgentNode) and node.watch is not None:
+            for deadline in node.watch.deadlines.values():
+                self.deadlines.cancel(deadline)
 
     def leave_group(self, node: Node) -> None:
         """Take `node` out of the group it waits in; the rest goes on as if it had never belonged to it."""

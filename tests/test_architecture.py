@@ -46,11 +46,13 @@ PURE_SUPERVISOR: Final = frozenset(
         "events",
         "groups",
         "inputs",
+        "keywords",
         "operations",
         "order",
         "outcome",
         "partitions",
         "pending",
+        "phrases",
         "reconfiguring",
         "slots",
         "spec",
@@ -61,6 +63,7 @@ PURE_SUPERVISOR: Final = frozenset(
         "streaks",
         "tree",
         "waiting",
+        "watching",
         "world",
     ]
 )
@@ -84,6 +87,7 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "reachable",
         "reading",
         "registry",
+        "runs",
         "steering",
     ]
 )
@@ -106,7 +110,6 @@ ALLOWED_WAITS: Final = {
     "agents/agent.py:Agent.sleep": "the agent's own pause, which a stop ends at once",
     "agents/agent.py:PeriodicAgent.execute": "the agent's own pause until its next round",
     "agents/async_agent.py:LoopingAsyncAgent.execute": "sleep(0) only lets the other tasks of the loop run",
-    "agents/async_agent.py:PeriodicAsyncAgent.execute": "the agent's own pause until its next round",
     "agents/process/guardian.py:is_readable": "waits for no time at all",
     "agents/process/server.py:Server._loop": "the timeout is the deadline of what was killed, only where there is such",
     "agents/process/sweep.py:_has_ended": "one deadline for all that was killed",

@@ -15,13 +15,14 @@ from typing import ClassVar, Final, cast
 from orchestree.agents.async_agent import AsyncAgent
 from orchestree.agents.current import current_host
 from orchestree.agents.ends import Cause, CrashReport, abnormal
-from orchestree.agents.executor import Host, Launch, RunEnded, RunId, RunMessage, RunReady
+from orchestree.agents.executor import Host, Launch, RunEnded, RunId, RunMessage, RunProgress, RunReady
 from orchestree.agents.inbox import Inbox
 from orchestree.agents.lifecycle import (
     describe,
     failed_run,
     kill_async,
     make_agent,
+    request_recycle,
     request_stop_async,
     run_hooks_async,
 )
@@ -71,6 +72,19 @@ class CoroutineExecutor:
     def kill(self, run: RunId, *, hung: bool = False) -> None:
         """Cancel the task."""
         self._post(self._kill, run)
+
+    def look(self, run: RunId) -> None:
+        """Report what the agent has noted; not through the loop, which may be what hangs."""
+        if entry := self._runs.get(run):
+            pulse = entry.agent._orchestree.pulse
+            self._host.report(RunProgress(run, pulse.last, pulse.text))
+
+    def measure(self, run: RunId) -> None:
+        """Do nothing: a task has no memory of its own."""
+
+    def recycle(self, run: RunId) -> None:
+        """Have the agent's rounds end."""
+        self._post(self._recycle, run)
 
     def close(self) -> None:
         """Cancel what is left. The own loop ends with the last task, however late, in its daemon thread."""
@@ -131,6 +145,10 @@ class CoroutineExecutor:
     def _ask(self, run: RunId) -> None:
         if entry := self._runs.get(run):
             request_stop_async(entry.agent)
+
+    def _recycle(self, run: RunId) -> None:
+        if entry := self._runs.get(run):
+            request_recycle(entry.agent)
 
     def _kill(self, run: RunId) -> None:
         entry = self._runs.get(run)

@@ -17,10 +17,12 @@ from math import isinf
 from typing import ClassVar, Final
 
 from orchestree.agents.ends import Cause, CrashReport, abnormal
-from orchestree.agents.executor import Host, Launch, RunEnded, RunId, RunReady
+from orchestree.agents.executor import Host, Launch, RunEnded, RunId, RunMemory, RunProgress, RunReady
 from orchestree.agents.lifecycle import failed_run
 from orchestree.agents.process.client import ForkServer, close_all
+from orchestree.agents.process.descendants import memory_of_tree
 from orchestree.agents.process.endings import classify
+from orchestree.agents.process.memory import read_progress
 from orchestree.agents.process.oom import OomKills, oom_kills
 from orchestree.agents.process.output import Printed
 from orchestree.agents.process.payload import check_payload, dump_launch
@@ -29,6 +31,8 @@ from orchestree.agents.process.running import Process, open_channels
 from orchestree.agents.process.sources import Source, sources_of
 from orchestree.agents.process.sweep import sweep
 from orchestree.agents.process.wire import (
+    RECYCLE,
+    STOP,
     End,
     Exited,
     Fork,
@@ -121,7 +125,7 @@ class ProcessExecutor:
         """Send the request; it waits for a process that is not there yet."""
         if process := self._processes.get(run):
             with suppress(OSError):  # it has ended, or was asked before
-                process.control.sock.send(b"stop")
+                process.control.sock.send(STOP)
 
     def kill(self, run: RunId, *, hung: bool = False) -> None:
         """Send SIGTERM to it and its group, half a second later SIGKILL.
@@ -143,6 +147,24 @@ class ProcessExecutor:
             process.killed = True
             self._server.send(Terminate(run))
             self._kill_in(process, LAST_WORD_S)
+
+    def look(self, run: RunId) -> None:
+        """Report what stands in the memory file."""
+        if process := self._processes.get(run):
+            progress = read_progress(process.memory)
+            self._host.report(RunProgress(run, progress.at or process.started, progress.words))
+
+    def measure(self, run: RunId) -> None:
+        """Report the resident memory of the process and of all below it; shared pages count for each of them."""
+        process = self._processes.get(run)
+        if process is not None and process.pid is not None:
+            self._host.report(RunMemory(run, memory_of_tree(process.pid)))
+
+    def recycle(self, run: RunId) -> None:
+        """Send the request."""
+        if process := self._processes.get(run):
+            with suppress(OSError):
+                process.control.sock.send(RECYCLE)
 
     def close(self) -> None:
         """Kill all processes, return when they are gone, and report their ends."""

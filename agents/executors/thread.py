@@ -7,8 +7,8 @@ from typing import ClassVar, cast
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.current import current_host
-from orchestree.agents.executor import Host, Launch, RunId, RunMessage, RunReady
-from orchestree.agents.lifecycle import failed_run, make_agent, request_stop, run_hooks
+from orchestree.agents.executor import Host, Launch, RunId, RunMessage, RunProgress, RunReady
+from orchestree.agents.lifecycle import failed_run, make_agent, request_recycle, request_stop, run_hooks
 
 
 class ThreadExecutor:
@@ -54,6 +54,20 @@ class ThreadExecutor:
     def kill(self, run: RunId, *, hung: bool = False) -> None:
         """Ask again, which is all that can be done to a thread."""
         self.ask_stop(run)
+
+    def look(self, run: RunId) -> None:
+        """Report what the agent has noted."""
+        if agent := self._agents.get(run):
+            pulse = agent._orchestree.pulse
+            self._host.report(RunProgress(run, pulse.last, pulse.text))
+
+    def measure(self, run: RunId) -> None:
+        """Do nothing: a thread has no memory of its own."""
+
+    def recycle(self, run: RunId) -> None:
+        """Have the agent's rounds end."""
+        if agent := self._agents.get(run):
+            request_recycle(agent)
 
     def close(self) -> None:
         """Ask what is left to stop, and abandon it."""

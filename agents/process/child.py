@@ -20,6 +20,7 @@ from orchestree.agents.lifecycle import (
     describe,
     failed_run,
     make_agent,
+    request_recycle,
     request_stop,
     request_stop_async,
     run_hooks,
@@ -30,10 +31,10 @@ from orchestree.agents.loading import enter_agent_process
 from . import payload
 from .descendants import VARIABLE
 from .endings import with_note
-from .memory import Board, faults, read_launch
+from .memory import SharedPulse, faults, read_launch
 from .outlet import install, outlet
 from .sources import load
-from .wire import End, Fork, Ready, receive_request, send
+from .wire import RECYCLE, End, Fork, Ready, receive_request, send
 
 if TYPE_CHECKING:
     import multiprocessing as multiprocess
@@ -93,13 +94,14 @@ class AgentProcess(BaseProcess):
 
     def _run_agent(self, request: Fork, memory: int) -> None:
         try:
-            self._board = Board(memory)
+            pulse = SharedPulse(memory)
             for source in request.sources:
                 if problem := load(source):
                     raise ImportError(problem)
             launch = read_launch(memory)
             faults.aim(memory)
             agent = make_agent(launch, outlet.emit)
+            agent._orchestree.pulse = pulse
         except BaseException as error:
             self._say_end(failed_run(request.run, error))
         else:
@@ -115,17 +117,23 @@ class AgentProcess(BaseProcess):
 
     def _await_stop(self, agent: Agent) -> None:
         with suppress(OSError):
-            self._control.recv(1)  # the request, or the end of an orchestrator that is gone
+            while self._control.recv(1) == RECYCLE:
+                request_recycle(agent)
+        # That was the request to stop, or the end of an orchestrator that is gone.
         request_stop(agent)
 
     async def _live_async(self, agent: AsyncAgent) -> None:
         loop = asyncio.get_running_loop()
 
-        def stop() -> None:
+        def heed() -> None:
+            with suppress(OSError):
+                if self._control.recv(1) == RECYCLE:
+                    request_recycle(agent)
+                    return
             loop.remove_reader(self._control)
             request_stop_async(agent)
 
-        loop.add_reader(self._control, stop)
+        loop.add_reader(self._control, heed)
         # The end is told from within the loop: what asyncio.run() then waits for may take for ever.
         self._say_end(await run_hooks_async(agent, self._say_ready))
 

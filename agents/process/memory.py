@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestree.agents.executor import Launch
+from orchestree.agents.pulse import Pulse
 
 from .descendants import MEMORY
 
@@ -74,23 +75,26 @@ def read_launch(descriptor: int) -> Launch:
     return launch
 
 
-class Board:
-    """The agent's side. Any of its threads may write; whoever reads meanwhile may see half of the words."""
+class SharedPulse(Pulse):
+    """The agent's side. Any of its threads may write; whoever looks meanwhile may see half of the words."""
 
     def __init__(self, descriptor: int) -> None:
         """Map the first page, which also marks this process and what it forks."""
+        super().__init__()
         self._page = mmap.mmap(descriptor, STACKS_AT)
 
-    def beat(self, at: float) -> None:
-        """Show progress at `at`, monotonic seconds."""
-        struct.pack_into("=d", self._page, 0, at)
+    def beat(self, at: float | None = None) -> None:
+        """See `Pulse.beat`."""
+        super().beat(at)
+        struct.pack_into("=d", self._page, 0, self.last)
 
-    def say(self, words: str) -> None:
-        """Show what the agent is doing; more than `WORDS` bytes are cut off."""
-        encoded = words.encode(errors="replace")[:WORDS]
+    def say(self, text: str) -> None:
+        """See `Pulse.say`; more than `WORDS` bytes are cut off."""
+        super().say(text)
+        words = text.encode(errors="replace")[:WORDS]
         struct.pack_into("=I", self._page, 8, 0)
-        self._page[_PROGRESS.size : _PROGRESS.size + len(encoded)] = encoded
-        struct.pack_into("=I", self._page, 8, len(encoded))
+        self._page[_PROGRESS.size : _PROGRESS.size + len(words)] = words
+        struct.pack_into("=I", self._page, 8, len(words))
 
 
 class FaultLog:

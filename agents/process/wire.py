@@ -28,6 +28,10 @@ REQUEST: Final = 128 * 1024
 DESCRIPTORS: Final = 250
 """How many descriptors one request may carry; the kernel's own limit is 253."""
 
+STOP: Final = b"s"
+RECYCLE: Final = b"r"
+"""What the orchestrator sends on the control channel of an agent: the requests to stop, and to end between rounds."""
+
 _HEADER: Final = struct.Struct("=iQ?")  # process and thread of the sender, and whether this part is the last
 
 

@@ -55,7 +55,7 @@ else:
             ),
             ".strategies": "Backoff Rule AutoShutdown Restart Strategy RestartWindow",
             ".supervisor": (
-                "Event EventType AgentCrashed AgentMessage AgentParked AgentQueued "
+                "Event EventType AgentCrashed AgentHung AgentMessage AgentParked AgentQueued "
                 "AgentReady AgentRegistered AgentRestarting AgentStarting AgentStopping AgentTerminated "
                 "AgentUnregistered AgentWaiting AgentWedged AllAgentsTerminated Command EventGap LeakFound "
                 "HandlerFailed OrchestratorStarted OrchestratorStopped OrchestratorStopping ServiceFailed "

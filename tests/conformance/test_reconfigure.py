@@ -35,7 +35,7 @@ OTHER = Backoff(jitter=0.0)
 
 AGENT_POLICY: dict[str, object] = {
     "restart": "temporary", "strategy": "one_for_all", "backoff": OTHER, "shutdown": 0.5, "start_timeout": None,
-    "replace_wedged": True,
+    "replace_wedged": True, "watchdog": 9.0,
 }  # fmt: skip
 SUPERVISOR_POLICY: dict[str, object] = {
     "strategy": "rest_for_one", "max_restarts": 3, "max_seconds": 0.5, "auto_shutdown": "all_significant",

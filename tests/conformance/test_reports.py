@@ -22,7 +22,7 @@ from virtual import agent, supervisor
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, CrashReport, ExitKind, ExitReason, abnormal
 from orchestree.strategies import Restart
 from orchestree.supervisor import AgentEntry, AgentState, EventType
-from orchestree.supervisor.event_text import MOST_NAMES, describe
+from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import (
     AgentCrashed,
     AgentMessage,
@@ -37,6 +37,7 @@ from orchestree.supervisor.events import (
 )
 from orchestree.supervisor.inputs import Emit
 from orchestree.supervisor.lifecycle_log import LifecycleLog, level_of
+from orchestree.supervisor.phrases import MOST_NAMES
 
 GAVE_UP = ExitReason(ExitKind.SHUTDOWN, Cause.MAX_RESTARTS)
 

@@ -164,6 +164,13 @@ class CheckedTree(VirtualTree):
             assert parent.state in RUNNING_STATES, f"{node.path} runs in a supervisor that is {parent.state}"
         if node.state is S.STARTING and node.entry.start_timeout is not None:
             assert node.deadline is not None
+        if node.watch is not None and node.state is not S.READY:
+            assert all(d.cancelled for d in node.watch.deadlines.values()), f"{node.path} is watched, {node.state}"
+        if node.state is S.READY and node.entry.watchdog is not None:
+            assert node.watch is not None
+            timer = node.watch.deadlines.get("watchdog")
+            is_timed = timer is not None and not timer.cancelled
+            assert is_timed or node.watch.look_due is not None, f"nobody looks at {node.path}"
         self._check_pending(node)
         if node.purpose is not None and node.state not in (S.STOPPING, S.WEDGED):
             assert node.state in (S.STARTING, S.READY), f"{node.path} is {node.state}, and to be stopped"

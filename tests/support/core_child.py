@@ -9,13 +9,11 @@ from orchestree.agents.executor import RunId
 from orchestree.strategies.restart import Restart, Strategy
 from orchestree.supervisor import events as ev
 from orchestree.supervisor.inputs import (
-    AskRunToStop,
     Effect,
     Emit,
     Input,
-    KillRun,
     Refused,
-    StartRun,
+    RunEffect,
     TreeEnded,
 )
 from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
@@ -33,7 +31,7 @@ class Said:
     data: ev.EventData
 
 
-Answer = Said | StartRun | AskRunToStop | KillRun | Refused | TreeEnded
+Answer = Said | RunEffect | Refused | TreeEnded
 
 
 def answer(effect: Effect) -> Answer:
@@ -75,7 +73,8 @@ class Child:
         hurried: somebody asked for a sibling or for itself since, so its delay may have been cut short.
         led: it failed and comes back for that, with its group.
         is_swept: it was due when a sibling failed, and starts with the group of that if the strategy says so.
-        is_late: it is asked to stop because its start takes too long, whatever else it was to stop for.
+        is_late: it is asked to stop because its start takes too long or it hangs, whatever else it was to stop for.
+        is_hung: its run was found hung.
         group: children that have to end before it may start again.
         must_start: it leaves the tree, uncounted, if the start that runs fails.
         stamps: times of the failures of its children that were restarted (supervisors); `old_stamps`: how many
@@ -105,6 +104,7 @@ class Child:
     asked: bool = False
     stop_cause: str = ""
     is_late: bool = False
+    is_hung: bool = False
     due_at: float = 0.0
     hurried: bool = False
     led: bool = False
@@ -147,8 +147,9 @@ class Child:
 
     @property
     def is_in_first_start(self) -> bool:
-        """Whether its first start is not over."""
-        return self.starts == 1 and self.phase in ("starting", "stopping") and self.ready_since is None
+        """Whether its first start is not over; nobody waits for one that is wedged."""
+        is_starting = self.phase in ("starting", "stopping") and self.wedged is None
+        return self.starts == 1 and is_starting and self.ready_since is None
 
     @property
     def waits(self) -> bool:

@@ -6,12 +6,13 @@ from core_child import PENDING, RUNNING, Answer, Child, Decision, Said
 from core_ledger import Ledger
 
 from orchestree.agents.ends import ExitKind
-from orchestree.agents.executor import RunEnded, RunId, RunReady
+from orchestree.agents.executor import RunEnded, RunId, RunProgress, RunReady
 from orchestree.strategies.restart import Restart
 from orchestree.supervisor import events as ev
 from orchestree.supervisor.inputs import (
     AskRunToStop,
     KillRun,
+    LookAtRun,
     Reconfigure,
     RegisterChild,
     RestartChild,
@@ -61,7 +62,8 @@ class Incarnations(Silent):
                 assert StartRun(RunId(child.path, incarnation)) in decision.effects, "said, but not started"
             case Said(_, incarnation, ev.AgentStopping()):
                 run = RunId(child.path, incarnation)
-                is_done = AskRunToStop(run) in decision.effects or KillRun(run) in decision.effects
+                ways = (AskRunToStop(run), KillRun(run), KillRun(run, hung=True))
+                is_done = any(way in decision.effects for way in ways)
                 assert is_done, "said, but neither asked nor killed"
             case Said(_, incarnation, ev.AgentReady()):
                 assert decision.told == RunReady(RunId(child.path, incarnation)), "nobody said that it is ready"
@@ -210,7 +212,33 @@ class OneEventEach(Silent):
         assert max(crashes, restarts, ends) <= 1, f"{told.run} ended more than once: {own}"
         if crashes and told.reason.kind is not ExitKind.ABNORMAL:
             causes = [data.reason.cause for data in own if isinstance(data, ev.AgentCrashed)]
-            assert causes == ["start_timeout"], "it did not crash"
+            assert causes in (["start_timeout"], ["watchdog"]), "it did not crash"
+
+
+class Watchdogs(Silent):
+    """Who is found hung was ready and silent for as long as its watchdog says, and is ended in the same decision."""
+
+    def see(self, ledger: Ledger, decision: Decision, effect: Answer, child: Child | None) -> None:
+        data = data_of(effect)
+        if child is None or not isinstance(data, ev.AgentHung):
+            return
+        assert isinstance(child.entry, AgentEntry)
+        assert isinstance(decision.told, RunProgress), "nobody has looked"
+        assert child.phase == "ready", f"{child} is hung"
+        assert child.ready_since is not None
+        limit = child.entry.watchdog
+        assert data.watchdog_s == limit
+        assert data.silent_s >= data.watchdog_s
+        assert ledger.now >= child.ready_since + data.watchdog_s, f"{child} has time"
+        run = RunId(child.path, child.incarnation)
+        stops = [e for e in decision.effects if e in (AskRunToStop(run), KillRun(run, hung=True))]
+        assert len(stops) == 1 or child.entry.shutdown == "brutal_kill", f"{run} is hung, and {stops}"
+
+    def settle(self, ledger: Ledger, decision: Decision) -> None:
+        looked = [e.run for e in decision.effects if isinstance(e, LookAtRun)]
+        assert not looked or isinstance(decision.told, Tick), "looks without a deadline"
+        for run in looked:
+            assert ledger.living[run].phase == "ready", f"{run} is looked at"
 
 
 class Times(Silent):

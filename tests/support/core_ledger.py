@@ -201,14 +201,16 @@ class Ledger:
                 self._move(child, "starting")
                 child.incarnation = effect.incarnation
                 child.starts += 1
-                child.ready_since, child.hurried, child.asked = None, False, False
+                child.ready_since, child.hurried, child.asked, child.is_hung = None, False, False, False
                 child.group.clear()
+            case ev.AgentHung():
+                child.is_hung = True
             case ev.AgentReady():
                 self._move(child, "ready")
                 child.ready_since = self.now
                 child.was_up, child.must_start = True, False
             case ev.AgentStopping(cause):
-                child.is_late = child.start_is_over(self.now)
+                child.is_late = child.start_is_over(self.now) or child.is_hung
                 self._move(child, "stopping")
                 child.stop_cause = cause.value
                 child.asked = True

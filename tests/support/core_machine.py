@@ -9,7 +9,7 @@ from itertools import cycle
 
 from checked import CheckedTree
 from core_child import Answer, Decision, answer
-from core_invariants import Ends, Held, Incarnations, OneEventEach, States, Times
+from core_invariants import Ends, Held, Incarnations, OneEventEach, States, Times, Watchdogs
 from core_ledger import Ledger
 from core_order import Slots, StartOrder, StopOrder
 from core_policies import POLICIES, policy_of
@@ -124,7 +124,7 @@ class CoreLab(CheckedTree):
         super().__init__(settings=settings, started=False)
         observed: dict[str, str] = {}
         rules = (Incarnations(), Held(), Outcomes(), Windows(), Delays(), Groups(), StartOrder(), StopOrder(), Slots())
-        rest = (OneEventEach(), Times(), Ends(), States(observed))
+        rest = (OneEventEach(), Times(), Watchdogs(), Ends(), States(observed))
         self.plan = plan
         self.ledger = Ledger(plan.root, default, plan.max_workers, (*rules, *rest), strict_start=plan.strict_start)
         self.core: RecordedCore = RecordedCore(plan.root, settings, self.ledger, observed)
@@ -139,7 +139,11 @@ class CoreLab(CheckedTree):
 
         ``obedient``: ready at once, stops at once. ``manual``: neither, only when told. ``stubborn``: ready at once,
         does not stop. ``failing``: its setup fails at once. ``ignoring``: its setup says that it is not needed.
+        ``hanging``: it makes no progress, and does not stop.
         """
+        self.beats.pop(path, None)
+        if habit == "hanging":
+            self.beats[path], habit = (0.0, "hangs"), "stubborn"
         for name in ("manual", "stubborn", "failing", "ignoring"):
             paths: set[str] = getattr(self, name)
             (paths.add if name == habit else paths.discard)(path)
@@ -198,6 +202,8 @@ class CoreLab(CheckedTree):
         """Let everything that can become ready do so, everything that is to stop stop, and all timers fire."""
         for name in ("manual", "stubborn", "failing", "ignoring"):
             getattr(self, name).clear()
+        # A watchdog would go on for ever: from now on nobody answers.
+        self.beats = dict.fromkeys(self.ledger.children)
         for _ in range(ENOUGH):
             report = self._next_report()
             deadline = self.core.next_deadline()

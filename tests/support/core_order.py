@@ -99,9 +99,9 @@ class StopOrder(Silent):
         cause, family = effect.data.cause, child.parent.sequence
         if cause not in (ev.StopCause.GROUP, ev.StopCause.SUPERVISOR):
             return
-        if KillRun(RunId(effect.path, effect.incarnation)) in decision.effects:
+        if any(isinstance(e, KillRun) and e.run == (effect.path, effect.incarnation) for e in decision.effects):
             return
-        if child.parent.is_dynamic or child.start_is_over(ledger.now):
+        if child.parent.is_dynamic or child.start_is_over(ledger.now) or child.is_hung:
             return
         busy = [s for s in family if s.runs and s.phase == "stopping" and s.stop_cause in ("group", "supervisor")]
         busy = [s for s in busy if not s.is_late]

@@ -94,7 +94,7 @@ class Outcomes(Silent):
         self, ledger: Ledger, child: Child, reason: ExitReason, report: CrashReport | None, decision: Decision
     ) -> None:
         assert child.parent is not None
-        timed_out = child.stop_cause == "start_timeout" and child.phase == "stopping"
+        timed_out = child.stop_cause in ("start_timeout", "watchdog") and child.phase == "stopping"
         if not timed_out and (child.asked or child.wedged or child.phase == "stopping"):
             return
         own = [data_of(e) for e in decision.effects if isinstance(e, Said) and e.path == child.path]
@@ -284,6 +284,8 @@ class Groups(Silent):
         """Look at the start of the group that the failure of `child` made: who is in it, and in which order."""
         scope = child.scope()
         asleep = [s for s in scope if s.phase == "completed" and not s.held and s.since < ledger.now]
+        # One that has become temporary meanwhile stays as it is.
+        asleep = [s for s in asleep if s.entry.restart is not Restart.TEMPORARY]
         assert not [s for s in asleep if s.is_agent], f"{child} starts without {asleep}"
         for supervisor in asleep:
             supervisor.phase = "terminated"  # it waits now, of which there is no word in the log

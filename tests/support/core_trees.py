@@ -21,7 +21,8 @@ AUTO_SHUTDOWNS: Final[tuple[AutoShutdownName, ...]] = ("never", "never", "never"
 WINDOWS: Final = ((10, 10.0), (10, 10.0), (0, 1.0), (1, 1.0), (2, 4.0))
 BACKOFFS: Final = (INHERIT, INHERIT, *(policy.backoff for policy in POLICIES))
 NAMES: Final = "abcdef"
-HABITS: Final = ("obedient", "manual", "obedient", "stubborn", "failing", "ignoring")
+HABITS: Final = ("obedient", "manual", "obedient", "stubborn", "failing", "ignoring", "hanging")
+WATCHDOGS: Final = (None, None, 0.5, 3.0)
 DEPTH: Final = 2  # supervisors below the root
 
 
@@ -100,6 +101,7 @@ def agents(draw: st.DrawFn, name: str, siblings: Sequence[str] = (), auto_shutdo
         executor=draw(st.sampled_from((None, "process"))),
         strategy=draw(st.sampled_from((None, None, None, *STRATEGIES))),
         start_timeout=draw(st.sampled_from((60.0, 1.0, None))),
+        watchdog=draw(st.sampled_from(WATCHDOGS)),
         replace_wedged=draw(st.sampled_from((False, False, False, True))),
         **given,  # type: ignore[arg-type]
     )
@@ -151,6 +153,7 @@ def changes(draw: st.DrawFn) -> dict[str, object]:
         "backoff": st.sampled_from(BACKOFFS),
         "shutdown": st.sampled_from(SHUTDOWNS),
         "start_timeout": st.sampled_from((60.0, 1.0, None)),
+        "watchdog": st.sampled_from(WATCHDOGS),
         "replace_wedged": st.booleans(),
         "significant": st.booleans(),
         "strategy": st.sampled_from(STRATEGIES),

@@ -20,7 +20,7 @@ from orchestree.agents.ends import (
     ExitReason,
     abnormal,
 )
-from orchestree.agents.executor import RunEnded, RunId, RunReady
+from orchestree.agents.executor import RunEnded, RunId, RunMemory, RunProgress, RunReady
 from orchestree.strategies.errors import OrchestreeError
 from orchestree.supervisor.core import Core
 from orchestree.supervisor.events import TYPE_OF, EventData
@@ -30,7 +30,11 @@ from orchestree.supervisor.inputs import (
     Emit,
     Input,
     KillRun,
+    LookAtRun,
+    MeasureRun,
     Reconfigure,
+    RecycleRun,
+    Refused,
     RegisterChild,
     RestartChild,
     StartChild,
@@ -84,6 +88,10 @@ class VirtualTree:
         failing: paths whose ``setup()`` fails at once.
         stubborn: paths whose runs ignore being asked to stop.
         live: the runs that the executor has, in start order.
+        beats: for each path, the moment of its latest progress and what it says; it has made some all the time if
+            there is none, and does not answer if it is None.
+        memory: for each path, the bytes that it uses.
+        rounds: paths whose runs end at once when they are to be recycled.
     """
 
     def __init__(
@@ -96,6 +104,9 @@ class VirtualTree:
         self.failing: set[str] = set()
         self.stubborn: set[str] = set()
         self.live: dict[RunId, None] = {}
+        self.beats: dict[str, tuple[float, str] | None] = {}
+        self.memory: dict[str, int] = {}
+        self.rounds: set[str] = set()
         self.exit_code: int | None = None
         entry = SupervisorEntry("", children=children, **root)  # type: ignore[arg-type]
         self.core = Core(entry, settings or Settings())
@@ -130,8 +141,15 @@ class VirtualTree:
                 self.log.append((self.now, TYPE_OF[type(data)].name, path, data))
             case TreeEnded(code):
                 self.exit_code = code
-            case _:
-                raise effect.error
+            case LookAtRun(run):
+                beat = self.beats.get(run.path, (self.now, ""))
+                return [RunProgress(run, *beat)] if beat else []
+            case MeasureRun(run):
+                return [RunMemory(run, self.memory.get(run.path, 0))]
+            case RecycleRun(run):
+                return [self._end(run, NORMAL)] if run.path in self.rounds else []
+            case Refused(error):
+                raise error
         return []
 
     def _end(self, run: RunId, reason: ExitReason, message: str = "boom", **fields: object) -> RunEnded:

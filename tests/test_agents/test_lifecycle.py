@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import Any
 
 import pytest
 
-from orchestree.agents.agent import Agent
-from orchestree.agents.async_agent import AsyncAgent
+from orchestree.agents.agent import Agent, LoopingAgent, PeriodicAgent
+from orchestree.agents.async_agent import AsyncAgent, LoopingAsyncAgent, PeriodicAsyncAgent
 from orchestree.agents.base import BaseAgent
 from orchestree.agents.current import current_run
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, Phase, abnormal
@@ -22,11 +23,13 @@ from orchestree.agents.lifecycle import (
     failed_run,
     kill_async,
     make_agent,
+    request_recycle,
     request_stop,
     request_stop_async,
     run_hooks,
     run_hooks_async,
 )
+from orchestree.agents.pulse import Pulse
 
 pytestmark = pytest.mark.portable
 
@@ -293,10 +296,102 @@ def test_an_async_sleep_ends_at_its_time_or_at_the_stop() -> None:
     assert asyncio.run(scenario()).result == [False, True]
 
 
-def test_heartbeat_and_progress_are_kept() -> None:
+def test_heartbeat_and_progress_are_progress_and_progress_has_words() -> None:
     agent = made(Idle)
-    before = agent._orchestree.last_beat
+    pulse = agent._orchestree.pulse
+    pulse.last = 0.0
     agent.heartbeat()
+    beaten = pulse.last
+    assert 0.0 < beaten <= time.monotonic()
+    assert pulse.text == ""
+    pulse.last = 0.0
     agent.progress("half")
-    assert agent._orchestree.last_beat >= before
-    assert agent._orchestree.progress == "half"
+    assert pulse.last >= beaten
+    assert pulse.text == "half"
+
+
+class Beats(Pulse):
+    """Keeps every beat: the moment that was given, or None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beats: list[float | None] = []
+
+    def beat(self, at: float | None = None) -> None:
+        self.beats.append(at)
+        super().beat(at)
+
+
+class Loops(LoopingAgent):
+    """Is recycled in its second round."""
+
+    rounds = 0
+
+    def runner(self) -> None:
+        self.rounds += 1
+        if self.rounds == 2:
+            request_recycle(self)
+
+
+class AsyncLoops(LoopingAsyncAgent):
+    """What `Loops` is."""
+
+    rounds = 0
+
+    async def runner(self) -> None:
+        self.rounds += 1
+        if self.rounds == 2:
+            request_recycle(self)
+
+
+class Ticks(PeriodicAgent):
+    """Is recycled in its first round; the second one would be due in an hour."""
+
+    class Config:
+        interval = 3600.0
+
+    def runner(self) -> None:
+        request_recycle(self)
+
+
+class AsyncTicks(PeriodicAsyncAgent):
+    """What `Ticks` is."""
+
+    class Config:
+        interval = 3600.0
+
+    async def runner(self) -> None:
+        request_recycle(self)
+
+
+def run_beating(kind: type[BaseAgent]) -> tuple[RunEnded, list[float | None], BaseAgent]:
+    agent = made(kind)
+    agent._orchestree.pulse = beats = Beats()
+
+    async def scenario() -> RunEnded:
+        return await run_hooks_async(agent, lambda: beats.beats.append(-1.0))
+
+    ended = (
+        asyncio.run(scenario()) if issubclass(kind, AsyncAgent) else run_hooks(agent, lambda: beats.beats.append(-1.0))
+    )
+    return ended, beats.beats, agent
+
+
+@pytest.mark.parametrize("kind", [Loops, AsyncLoops])
+def test_a_looping_agent_beats_before_it_is_ready_and_before_each_round_and_ends_when_it_is_recycled(
+    kind: type[BaseAgent],
+) -> None:
+    ended, beats, agent = run_beating(kind)
+    assert beats == [None, -1.0, None, None, None]
+    assert (ended.reason, agent.should_stop) == (NORMAL, False)
+
+
+@pytest.mark.parametrize("kind", [Ticks, AsyncTicks])
+def test_a_periodic_agent_beats_for_the_moment_at_which_its_next_round_is_due(kind: type[BaseAgent]) -> None:
+    before = time.monotonic()
+    ended, beats, agent = run_beating(kind)
+    due = beats.pop(3)
+    assert beats == [None, -1.0, None, None]
+    assert due is not None
+    assert before + 3600.0 <= due <= time.monotonic() + 3600.0
+    assert (ended.reason, agent.should_stop) == (NORMAL, False)

@@ -13,14 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from orchestree_testing.agents import AsyncScripted, Scripted
+from orchestree_testing.agents import AsyncLooper, AsyncScripted, Looper, Scripted
 from orchestree_testing.host import DEADLINE_S, RecordingHost
 
-from orchestree.agents.async_agent import AsyncAgent
+from orchestree.agents.agent import Agent, PeriodicAgent
+from orchestree.agents.async_agent import AsyncAgent, PeriodicAsyncAgent
 from orchestree.agents.base import BaseAgent
 from orchestree.agents.current import current_host
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, abnormal
-from orchestree.agents.executor import Executor, Launch, RunEnded, RunId, RunMessage, RunReady
+from orchestree.agents.executor import Executor, Launch, RunEnded, RunId, RunMessage, RunProgress, RunReady
 from orchestree.agents.executors import coroutine
 from orchestree.agents.executors.coroutine import CoroutineExecutor
 from orchestree.agents.executors.thread import ThreadExecutor
@@ -263,7 +264,7 @@ def test_crashes_and_restarts_across_threads_lose_no_post(host: RecordingHost, e
 
 ABANDON = """
 import asyncio, time
-from orchestree_testing.agents import AsyncScripted, Scripted
+from orchestree_testing.agents import AsyncLooper, AsyncScripted, Looper, Scripted
 from orchestree_testing.host import RecordingHost
 from orchestree.agents.executor import Launch, RunId
 from orchestree.agents.executors import coroutine
@@ -308,3 +309,105 @@ def test_a_flood_of_messages_keeps_its_order(host: RecordingHost, executor: Coro
     run = start(executor, Flood)
     host.wait(RunEnded, run)
     assert [message.data["number"] for message in host.of(RunMessage, run)] == list(range(1000))
+
+
+class Patient(PeriodicAgent):
+    """Its second round is due in an hour."""
+
+    class Config:
+        interval = 3600.0
+
+    def runner(self) -> None:
+        self.emit("round", stop=self.should_stop)
+
+    def on_stop(self) -> None:
+        self.emit("on_stop")
+
+
+class AsyncPatient(PeriodicAsyncAgent):
+    """What `Patient` is."""
+
+    class Config:
+        interval = 3600.0
+
+    async def runner(self) -> None:
+        self.emit("round", stop=self.should_stop)
+
+    async def on_stop(self) -> None:
+        self.emit("on_stop")
+
+
+class Tells(Agent):
+    """Says what it does, and then waits for ever."""
+
+    def execute(self) -> object:
+        self.progress("file 7")
+        self.emit("told", at=self._orchestree.pulse.last)
+        return self.sleep(3600.0)
+
+
+class AsyncTells(AsyncAgent):
+    """Says what it does, and then holds up its loop."""
+
+    gate = threading.Event()
+
+    async def execute(self) -> object:
+        self.progress("file 7")
+        self.emit("told", at=self._orchestree.pulse.last)
+        return self.gate.wait(DEADLINE_S)
+
+
+@pytest.fixture(params=[ThreadExecutor, CoroutineExecutor])
+def either(host: RecordingHost, request: pytest.FixtureRequest) -> Iterator[Executor]:
+    made: Executor = request.param(host)
+    yield made
+    AsyncTells.gate.set()
+    made.close()
+    AsyncTells.gate.clear()
+
+
+def of_kind(executor: Executor, thread: type[BaseAgent], task: type[BaseAgent]) -> type[BaseAgent]:
+    return thread if isinstance(executor, ThreadExecutor) else task
+
+
+def test_a_look_reports_the_latest_progress_also_of_what_hangs(host: RecordingHost, either: Executor) -> None:
+    run = start(either, of_kind(either, Tells, AsyncTells))
+    at = host.wait_message(run, "told").data["at"]
+    either.look(run)
+    assert host.wait(RunProgress, run) == RunProgress(run, at, "file 7")  # type: ignore[arg-type]
+
+
+def test_one_that_is_recycled_while_it_waits_for_its_next_round_ends_at_once_and_normally(
+    host: RecordingHost, either: Executor
+) -> None:
+    run = start(either, of_kind(either, Patient, AsyncPatient))
+    host.wait_message(run, "round")
+    either.recycle(run)
+    assert host.wait(RunEnded, run).reason == NORMAL
+    assert [(message.name, message.data) for message in host.of(RunMessage, run)] == [("round", {"stop": False})]
+
+
+def test_one_that_is_recycled_ends_before_its_next_round(host: RecordingHost, either: Executor) -> None:
+    run = start(either, of_kind(either, Looper, AsyncLooper), rounds=10**9)
+    host.wait_message(run, "round 2")
+    either.recycle(run)
+    assert host.wait(RunEnded, run).reason == NORMAL
+
+
+def test_one_without_rounds_is_not_recycled(host: RecordingHost, either: Executor) -> None:
+    run = start(either, of_kind(either, Scripted, AsyncScripted), execute="block")
+    host.wait_message(run, "execute")
+    either.recycle(run)
+    either.ask_stop(run)
+    host.wait(RunEnded, run)
+    assert host.trace(run) == ["setup", "execute", "on_stop", "teardown"]
+
+
+def test_nobody_is_looked_at_measured_or_recycled_when_there_is_no_such_run(
+    host: RecordingHost, either: Executor
+) -> None:
+    run = RunId("nobody", 1)
+    either.look(run)
+    either.measure(run)
+    either.recycle(run)
+    assert host.reports == []

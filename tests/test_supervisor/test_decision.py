@@ -12,7 +12,7 @@ from orchestree.strategies.backoff import AgentFailure, Backoff, Streak
 from orchestree.strategies.restart import Restart
 from orchestree.strategies.rules import Rule
 from orchestree.strategies.window import RestartWindow
-from orchestree.supervisor.decision import Decision, Park, decide
+from orchestree.supervisor.decision import Decision, Finish, Park, decide
 from orchestree.supervisor.events import AgentStarting, AgentTerminated
 from orchestree.supervisor.inputs import KillRun
 from orchestree.supervisor.states import AgentState
@@ -40,6 +40,20 @@ def test_a_rule_that_parks_says_so_with_the_message_of_the_failure() -> None:
 )
 def test_one_that_is_given_up_on_is_parked_with_its_failures_in_a_row(failures: int, why: str) -> None:
     assert decided(Backoff(stop=stop_after_attempt(1)), failures=failures) == Park(why)
+
+
+@pytest.mark.parametrize("backoff", [None, Backoff(), Backoff(rules=(Rule(action="escalate"),))])
+def test_one_that_is_hopeless_parks_whatever_its_policy_says_and_without_a_stamp(backoff: Backoff | None) -> None:
+    window = RestartWindow(10, 10.0)
+    for restart, decision in (
+        (Restart.PERMANENT, Park("too big")), (Restart.TRANSIENT, Park("too big")), (Restart.TEMPORARY, Finish()),
+    ):  # fmt: skip
+        decided = decide(
+            FAILURE, REPORT, restart=restart, backoff=backoff, streak=Streak(1), window=window, now=0.0, draw=0.0,
+            hopeless="too big",
+        )  # fmt: skip
+        assert decided == decision
+    assert window.count(0.0) == 0
 
 
 def test_a_policy_that_raises_parks_with_what_it_raised() -> None:

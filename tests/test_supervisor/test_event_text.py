@@ -9,9 +9,10 @@ import pytest
 from event_samples import ESCALATED, GAVE_UP, a_crash, an_event
 
 from orchestree.agents.ends import IGNORED, NORMAL, SHUTDOWN, Cause, CrashReport, abnormal
-from orchestree.supervisor.event_text import describe, duration
+from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import (
     AgentCrashed,
+    AgentHung,
     AgentMessage,
     AgentParked,
     AgentQueued,
@@ -43,6 +44,7 @@ from orchestree.supervisor.events import (
     SupervisorStarted,
     SupervisorTerminated,
 )
+from orchestree.supervisor.phrases import duration
 from orchestree.supervisor.states import AgentState, RunMode
 
 pytestmark = pytest.mark.policy
@@ -92,6 +94,8 @@ LINES: list[tuple[EventData, str, str]] = [
     (AgentCrashed(abnormal(Cause.OOM), OOM), "CRASHED", "incarnation 3, up 10 min: killed"),
     (AgentCrashed(abnormal(Cause.OOM), OOM, classified=True),
      "CRASHED", "incarnation 3, up 10 min: killed; classify_exit: abnormal (oom)"),
+    (AgentHung(12.34, "", 10.0), "HUNG", "no progress for 12 s (watchdog 10 s)"),
+    (AgentHung(0.5, "loading 7", 0.5), "HUNG", "no progress for 0.5 s (watchdog 0.5 s); it said last: loading 7"),
     (AgentRestarting(RestartCause.FAILURE, 0.0, 1), "RESTART", "at once"),
     (AgentRestarting(RestartCause.FAILURE, 0.25, 2), "RESTART", "in 0.25 s (2nd failure in a row)"),
     (AgentRestarting(RestartCause.FAILURE, 0.25, 2, "OSError: x"),
@@ -102,11 +106,15 @@ LINES: list[tuple[EventData, str, str]] = [
     (AgentRestarting(RestartCause.COMMAND, 0.0, 0), "RESTART", "at once, as asked"),
     (AgentRestarting(RestartCause.COMMAND, 0.0, 0, "OSError: x"),
      "RESTART", "at once, as asked; failed while it was stopped: OSError: x"),
+    (AgentRestarting(RestartCause.MEMORY, 0.0, 0), "RESTART", "at once, planned: it used too much memory"),
+    (AgentRestarting(RestartCause.MAX_AGE, 0.0, 0), "RESTART", "at once, planned: it reached its max_age"),
     (AgentStopping(StopCause.COMMAND), "STOPPING", "as asked"),
     (AgentStopping(StopCause.RESTART), "STOPPING", "to be started again, as asked"),
     (AgentStopping(StopCause.GROUP), "STOPPING", "another one of its group failed"),
     (AgentStopping(StopCause.SUPERVISOR), "STOPPING", "its supervisor stops"),
     (AgentStopping(StopCause.START_TIMEOUT), "STOPPING", "its setup takes too long"),
+    (AgentStopping(StopCause.WATCHDOG), "STOPPING", "it makes no progress"),
+    (AgentStopping(StopCause.MEMORY), "STOPPING", "it uses too much memory"),
     (AgentTerminated(NORMAL, AgentState.COMPLETED), "DONE", "its work is finished"),
     (AgentTerminated(NORMAL, AgentState.COMPLETED, "OSError: x"),
      "DONE", "its work is finished; failed while it was stopped: OSError: x"),

@@ -16,6 +16,7 @@ from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, abnormal
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import (
     AgentCrashed,
+    AgentHung,
     AgentMessage,
     AgentParked,
     AgentQueued,
@@ -75,6 +76,7 @@ LEVELS: list[tuple[EventData, str]] = [
     (AgentTerminated(abnormal(Cause.EXIT), AgentState.FAILED), "ERROR"),
     (AgentParked("5 failures in a row", 5), "CRITICAL"),
     (AgentWedged(StopCause.COMMAND), "CRITICAL"),
+    (AgentHung(12.0, "", 10.0), "ERROR"),
     (AgentUnregistered(), "DEBUG"),
     (AgentMessage("level", {"value": 3}), "DEBUG"),
     (AllAgentsTerminated(()), "INFO"),

@@ -42,7 +42,8 @@ def test_values_are_told_as_a_person_would_write_them() -> None:
     [
         ("a", {"zzz": 3},
          "'a': zzz=3: cannot be changed by reconfigure(); these can be: "
-         "backoff, replace_wedged, restart, shutdown, significant, start_timeout, strategy"),
+         "backoff, max_age, max_memory, replace_wedged, restart, shutdown, significant, start_timeout, strategy, "
+         "watchdog"),
         ("", {"restart": "temporary"},
          "'': restart='temporary': cannot be changed by reconfigure() (did you mean 'max_restarts'?); these can be: "
          "auto_shutdown, max_restarts, max_seconds, strategy"),

@@ -14,7 +14,8 @@ from orchestree.agents.async_agent import AsyncAgent
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown, Restart, Strategy
-from orchestree.supervisor.spec import ENTRY_FIELDS, INHERIT, AgentEntry, SupervisorEntry, agent_entry
+from orchestree.supervisor.keywords import agent_entry
+from orchestree.supervisor.spec import ENTRY_FIELDS, INHERIT, AgentEntry, SupervisorEntry
 
 pytestmark = pytest.mark.policy
 
@@ -196,6 +197,7 @@ def test_config_fields_do_not_hide_that_the_agent_is_none() -> None:
 def test_the_entry_fields_are_those_of_the_contract() -> None:
     assert {"config", "params", "executor", "restart", "strategy", "backoff", "shutdown"} <= ENTRY_FIELDS
     assert {"start_timeout", "depends_on", "significant", "replace_wedged"} <= ENTRY_FIELDS
+    assert {"watchdog", "max_memory", "max_age"} <= ENTRY_FIELDS
 
 
 def test_hooks_of_the_other_family_are_refused() -> None:
