@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from .agent import Agent
 from .async_agent import AsyncAgent
@@ -107,15 +107,19 @@ class Life:
         """Return how the run ended, and let go of the exception. What it still wants to say nobody hears."""
         self.emit = _into_the_void
         failure, self.failure = self.failure, None
-        uptime_s = time.monotonic() - self.started
+        now = time.monotonic()
+        known = Known(
+            uptime_s=now - self.started,
+            notes=tuple(self.notes),
+            progress=self.pulse.text,
+            silent_s=max(0.0, now - self.pulse.last),
+        )
         if failure is not None:
             error, phase = failure
-            return failed_run(self.run, error, phase, uptime_s=uptime_s, notes=self.notes)
+            return failed_run(self.run, error, phase, **known)
         report = None
         if self.notes:
-            report = CrashReport(
-                cause=self.reason.cause, message=self.notes[0], uptime_s=uptime_s, notes=tuple(self.notes)
-            )
+            report = CrashReport(cause=self.reason.cause, message=self.notes[0], **known)
         return RunEnded(run=self.run, reason=self.reason, report=report, result=self.result)
 
 
@@ -284,14 +288,16 @@ def request_recycle(agent: BaseAgent) -> None:
     agent._orchestree.enough.set()
 
 
-def failed_run(
-    run: RunId,
-    error: BaseException,
-    phase: Phase = "setup",
-    *,
-    uptime_s: float = 0.0,
-    notes: list[str] | None = None,
-) -> RunEnded:
+class Known(TypedDict, total=False):
+    """What is in a `CrashReport` however the run ended."""
+
+    uptime_s: float
+    notes: tuple[str, ...]
+    progress: str
+    silent_s: float
+
+
+def failed_run(run: RunId, error: BaseException, phase: Phase = "setup", **known: Unpack[Known]) -> RunEnded:
     """Return the abnormal end that `error` means; the traceback is formatted when ``details`` is called."""
     code = _exit_code(error) if isinstance(error, SystemExit) else None
     cause = Cause.EXCEPTION if code is None else Cause.EXIT
@@ -301,8 +307,7 @@ def failed_run(
         phase=phase,
         exception_types=exception_types(error),
         exit_code=code,
-        uptime_s=uptime_s,
-        notes=tuple(notes or ()),
+        **known,
     )
     return RunEnded(
         run=run,

@@ -22,7 +22,7 @@ class Announcer:
     def __init__(
         self,
         publish: Callable[[Event], None],
-        complete: Callable[[str, CrashReport, CrashReport], None],
+        complete: Callable[[str, object, CrashReport], None],
         clock: Clock,
     ) -> None:
         """Publish through `publish`; tell `complete` path and report of a crash, before and after its completion."""
@@ -76,5 +76,6 @@ class Announcer:
             with suppress(Exception):  # formatting runs code of the user's: an exception's __str__
                 report = replace(report, traceback=details())
         report = self._crashes.enter(emit.path, report, self._clock.wall())
-        self._complete(emit.path, data.report, report)
+        _, original, *_ = emit.arguments  # as the core keeps it, without what only people need
+        self._complete(emit.path, original, report)
         return replace(data, report=report)

@@ -8,10 +8,9 @@ from orchestree.agents.ends import CrashReport
 def details(report: CrashReport) -> list[str]:
     """Return lines, most important first: what it was doing, traceback, stacks, and what it printed last."""
     found: list[str] = []
-    if report.progress or report.silent_s is not None:
-        doing = f"it was doing: {report.progress}" if report.progress else "it had not said what it was doing"
+    if report.progress:
         silent = "" if report.silent_s is None else f"; last progress {report.silent_s:.3g} s before its end"
-        found.append(f"{doing}{silent}")
+        found.append(f"it was doing: {report.progress}{silent}")
     if report.max_memory is not None:
         found.append(f"peak memory {report.max_memory / 1e6:.1f} MB, pid {report.pid}")
     found += report.traceback.rstrip().splitlines()

@@ -335,7 +335,7 @@ class Driver:
             executor = self._executors[name] = executor_class(name)(self)
         return executor
 
-    def _complete_crash(self, path: str, report: CrashReport, completed: CrashReport) -> None:
+    def _complete_crash(self, path: str, report: object, completed: CrashReport) -> None:
         node = self._core.world.find(path)
         # Another agent may have the name by now.
         if isinstance(node, AgentNode) and node.last_crash is report:

@@ -42,15 +42,30 @@ def agent_ended(
     if is_crash:
         report = report or CrashReport(cause=reason.cause, message=reason.cause)
         node.last_crash = report
-        world.emit(node, AgentCrashed, reason, report, classified)
         if _must_not_fail(world, node):
             # Whoever asked for the start is told; nothing is counted, and nobody else is touched.
+            world.emit(node, _crashed, reason, report, classified, Finish())
             slots.release(world, node)
             world.retire(node, AgentState.FAILED, reason)
             return
     decision = _decide(world, node, reason, report if is_crash else None, hopeless)
+    if is_crash and report is not None:
+        world.emit(node, _crashed, reason, report, classified, decision)
     final = AgentState.FAILED if is_crash else AgentState.COMPLETED
     _carry_out(world, node, decision, final, reason, report if is_crash else None)
+
+
+def _crashed(reason: ExitReason, report: CrashReport, classified: bool, decision: Decision) -> AgentCrashed:
+    """Return what the event says, the decision included; it is made when somebody looks (see `Emit`)."""
+    match decision:
+        case Again(delay, _):
+            return AgentCrashed(reason, replace(report, decision="restart", delay_s=delay), classified)
+        case Park():
+            return AgentCrashed(reason, replace(report, decision="park"), classified)
+        case GiveUp():
+            return AgentCrashed(reason, replace(report, decision="escalate"), classified)
+        case Finish():
+            return AgentCrashed(reason, replace(report, decision="terminate"), classified)
 
 
 def _must_not_fail(world: World, node: AgentNode) -> bool:

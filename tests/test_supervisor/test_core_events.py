@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -59,7 +60,26 @@ def test_a_crash_is_told_with_its_report_and_followed_by_what_was_decided() -> N
         "CRASHED dropped", "TERMINATED dropped",
     ]  # fmt: skip
     report = CrashReport(cause=Cause.EXCEPTION, message="no such sensor", phase="setup")
-    assert tree.events("AGENT_CRASHED", "again") == [(0.0, AgentCrashed(abnormal(Cause.EXCEPTION), report))]
+    told = {
+        "again": replace(report, decision="restart", delay_s=0.0),
+        "parked": replace(report, decision="park"),
+        "dropped": replace(report, decision="terminate"),
+    }
+    for name, expected in told.items():
+        assert tree.events("AGENT_CRASHED", name) == [(0.0, AgentCrashed(abnormal(Cause.EXCEPTION), expected))]
+
+
+def test_a_crash_says_how_long_its_restart_waits_and_that_its_supervisor_gives_up() -> None:
+    tree = CheckedTree(agent("a", backoff=Backoff(wait=wait_fixed(2.0), jitter=0.0)), max_restarts=1)
+    tree.crash("a", "no such sensor")
+    tree.advance(2.0)
+    tree.crash("a", "no such sensor")
+    decisions = [
+        (data.report.decision, data.report.delay_s)
+        for _, data in tree.events("AGENT_CRASHED", "a")
+        if isinstance(data, AgentCrashed)
+    ]
+    assert decisions == [("restart", 2.0), ("escalate", None)]
 
 
 def test_an_abnormal_end_without_a_report_gets_one() -> None:

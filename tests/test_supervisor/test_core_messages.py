@@ -209,7 +209,12 @@ def test_a_start_that_takes_too_long_says_how_long_it_was_given() -> None:
     tree.advance(2.5)
     ((now, data),) = tree.events("AGENT_CRASHED", "a")
     report = CrashReport(
-        cause=Cause.START_TIMEOUT, message="setup() did not return within 2.5 s", phase="setup", uptime_s=2.5
+        cause=Cause.START_TIMEOUT,
+        message="setup() did not return within 2.5 s",
+        phase="setup",
+        uptime_s=2.5,
+        decision="restart",
+        delay_s=0.0,
     )
     assert (now, data) == (2.5, AgentCrashed(abnormal(Cause.START_TIMEOUT), report))
 
@@ -218,7 +223,8 @@ def test_a_failure_without_a_report_is_reported_by_its_cause() -> None:
     tree = VirtualTree(agent("a"))
     tree.tell(RunEnded(run=tree.run_of("a"), reason=abnormal(Cause.LOST)))
     ((_, data),) = tree.events("AGENT_CRASHED", "a")
-    assert data == AgentCrashed(abnormal(Cause.LOST), CrashReport(cause=Cause.LOST, message="lost"))
+    report = CrashReport(cause=Cause.LOST, message="lost", decision="restart", delay_s=0.0)
+    assert data == AgentCrashed(abnormal(Cause.LOST), report)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from checked import CheckedTree
 from stories import LIFE, Story, told
@@ -38,7 +40,8 @@ def hung(tree: VirtualTree, path: str = "a") -> list[tuple[float, AgentHung]]:
 def last_report(tree: VirtualTree, path: str = "a") -> CrashReport:
     (_, data) = tree.events("AGENT_CRASHED", path)[-1]
     assert isinstance(data, AgentCrashed)
-    return data.report
+    assert data.report.decision == "restart"
+    return replace(data.report, decision="", delay_s=None)
 
 
 def test_a_hung_process_is_killed_at_once_and_that_is_a_crash_like_any_other() -> None:
