@@ -29,6 +29,7 @@ RESERVED_FIELDS: Final = frozenset(
     {
         *("agent", "name", "config", "params", "executor", "restart", "strategy", "backoff", "shutdown"),
         *("start_timeout", "watchdog", "max_memory", "max_age", "depends_on", "significant", "replace_wedged"),
+        "standby",
     }
 )
 """Names of entry fields: `register_agent` takes both kinds as keywords, so no config field may have one."""

@@ -36,6 +36,7 @@ class Launch:
     Attributes:
         shutdown_s: seconds a stopping run is granted (infinity: ``float("inf")``, brutal_kill: 0.0); executors
             use it only for ends that the core does not see, such as a process that lingers after its last word.
+        standby: keep the next incarnation ready beside this one.
     """
 
     run: RunId
@@ -43,6 +44,7 @@ class Launch:
     config: AgentConfig
     params: Mapping[str, object]
     shutdown_s: float = 5.0
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,9 @@ class Executor(Protocol):
 
     def measure(self, run: RunId) -> None:
         """Report `RunMemory`. Only called for runs in processes of their own; unknown runs are ignored."""
+
+    def stand_down(self, path: str) -> None:
+        """Give back what is kept ready for the next incarnation of an agent: none is expected."""
 
     def recycle(self, run: RunId) -> None:
         """Have the run end, normally, between two rounds, if it has rounds. Unknown runs are ignored.

@@ -196,6 +196,7 @@ def run_hooks(agent: Agent, ready: Callable[[], None]) -> RunEnded:
     `ready` is called after ``setup()`` and before ``execute()``, unless the run ends before.
     """
     life = agent._orchestree
+    life.started = time.monotonic()  # it may have been made in advance
     current_run.set(life.run)
     with life:
         agent.__init__()  # type: ignore[misc]
@@ -216,6 +217,7 @@ def run_hooks(agent: Agent, ready: Callable[[], None]) -> RunEnded:
 async def run_hooks_async(agent: AsyncAgent, ready: Callable[[], None]) -> RunEnded:
     """Do what `run_hooks` does, in the calling task."""
     life = agent._orchestree
+    life.started = time.monotonic()  # it may have been made in advance
     current_run.set(life.run)
     with life:
         agent.__init__()  # type: ignore[misc]

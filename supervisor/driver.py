@@ -28,6 +28,7 @@ from .core import Core
 from .events import Event, EventData, LeakFound, ServiceFailed
 from .inputs import Effect, Emit, Input, Refused, RunEffect, StartRun, Tick, TreeEnded
 from .runs import call, launch_of
+from .states import NOT_DUE_STATES
 from .status import Snapshot
 from .tree import AgentNode, Node
 from .world import World
@@ -319,6 +320,8 @@ class Driver:
         now, touched = self._clock.monotonic(), self._core.world.touched
         for node in touched:
             self._take_snapshot(node, now)
+            if isinstance(node, AgentNode) and node.entry.standby and node.state in NOT_DUE_STATES:
+                self._executor(node.entry.executor).stand_down(node.path)
         touched.clear()
         self._announcer.flush()
         if self._waiters:

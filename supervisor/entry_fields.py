@@ -119,6 +119,13 @@ def time_limit(field: str, value: object) -> float | None:
     return None if value is None else checks.seconds(field, value, allow_zero=False)
 
 
+def standby(value: object, executor: str) -> bool:
+    """Return whether a second process is to be kept warm."""
+    if checks.flag("standby", value) and executor != "process":
+        raise SpecError("standby=True: needs executor='process'")
+    return bool(value)
+
+
 def max_memory(value: object, executor: str) -> int | None:
     """Return how many bytes an agent with this executor may use; None stands for no limit."""
     if value is None:

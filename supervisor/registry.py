@@ -75,6 +75,7 @@ class Registry(ABC):
         depends_on: Iterable[str] = (),
         significant: bool = False,
         replace_wedged: bool = False,
+        standby: bool = False,
         **config_fields: Any,
     ) -> AgentEntry:
         """Register an agent, and on a running tree start it (without waiting for that).
@@ -103,6 +104,7 @@ class Registry(ABC):
             "depends_on": depends_on,
             "significant": significant,
             "replace_wedged": replace_wedged,
+            "standby": standby,
         }
         entry = agent_entry(agent, name, own | config_fields)
         self._orchestrator().register(self.path, entry)

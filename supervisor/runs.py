@@ -38,4 +38,11 @@ def launch_of(entry: AgentEntry, run: RunId) -> Launch:
             shutdown_s = float("inf")
         case seconds:
             shutdown_s = float(seconds)
-    return Launch(run=run, agent=entry.agent, config=entry.config, params=entry.params, shutdown_s=shutdown_s)
+    return Launch(
+        run=run,
+        agent=entry.agent,
+        config=entry.config,
+        params=entry.params,
+        shutdown_s=shutdown_s,
+        standby=entry.standby,
+    )

@@ -59,6 +59,7 @@ class AgentEntry:
         depends_on: names of siblings that must be ready, completed or ignored before it starts.
         significant: its end may end its supervisor, see `AutoShutdown`.
         replace_wedged: start the next incarnation beside one that cannot be stopped.
+        standby: keep a second process warm, that has got as far as just before ``setup()``. Only ``process``.
 
     Raises:
         SpecError: naming the field, its value and the rule.
@@ -80,6 +81,7 @@ class AgentEntry:
     depends_on: tuple[str, ...]
     significant: bool
     replace_wedged: bool
+    standby: bool
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class AgentEntry:
         depends_on: Iterable[str] = (),
         significant: bool = False,
         replace_wedged: bool = False,
+        standby: bool = False,
     ) -> None:
         """Check and freeze the specification."""
         check_name(name)
@@ -122,6 +125,7 @@ class AgentEntry:
                 "max_age": entry_fields.max_age(max_age, agent),
                 "depends_on": entry_fields.depends_on(depends_on),
                 "replace_wedged": checks.flag("replace_wedged", replace_wedged),
+                "standby": entry_fields.standby(standby, chosen),
             }
         except SpecError as error:
             raise SpecError(f"{with_name}{error}") from None

@@ -82,6 +82,9 @@ class CoroutineExecutor:
     def measure(self, run: RunId) -> None:
         """Do nothing: a task has no memory of its own."""
 
+    def stand_down(self, path: str) -> None:
+        """Do nothing: nothing is kept ready."""
+
     def recycle(self, run: RunId) -> None:
         """Have the agent's rounds end."""
         self._post(self._recycle, run)

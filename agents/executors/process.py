@@ -11,6 +11,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from math import isinf
@@ -27,7 +28,7 @@ from orchestree.agents.process.oom import OomKills, oom_kills
 from orchestree.agents.process.output import Printed
 from orchestree.agents.process.payload import check_payload, dump_launch
 from orchestree.agents.process.relay import LAST_TURN, Relay
-from orchestree.agents.process.running import Process, open_channels
+from orchestree.agents.process.running import Process, open_channels, standby_name
 from orchestree.agents.process.sources import Source, sources_of
 from orchestree.agents.process.sweep import sweep
 from orchestree.agents.process.wire import (
@@ -55,6 +56,8 @@ LINGER_S: Final = 5.0
 """Seconds to exit in, after the last hook, for an agent whose `shutdown` is ``brutal_kill``."""
 MARK: Final = 200
 """Characters of a mark, which is part of the name of a file; those that make it unique come first."""
+STANDBY_LIFE_S: Final = 1.0
+"""A process that ends sooner while it stands by is not replaced before the agent has become ready again."""
 LAST_WORD_S: Final = 0.5
 """Seconds from SIGTERM, or from the SIGABRT that makes a hung process write its stacks, to SIGKILL."""
 
@@ -71,6 +74,9 @@ class ProcessExecutor:
         self._server: ForkServer | None = None
         self._relay: Relay | None = None
         self._processes: dict[RunId, Process] = {}
+        """By the name that the fork server knows them by."""
+        self._standbys: dict[str, Process] = {}
+        """By the path of their agent."""
         self._sources: set[Source] = set()  # that a new server is to load as well
         self._cold: set[Source] = set()
         self._answers: dict[Source, Loaded] = {}
@@ -117,13 +123,15 @@ class ProcessExecutor:
     def start(self, launch: Launch) -> None:
         """Ask the fork server for a process."""
         try:
-            self._start(launch)
+            standby = self._standbys.pop(launch.run.path, None)
+            if standby is None or not self._has_begun(standby, launch):
+                self._start(launch)
         except Exception as error:
             self._host.report(failed_run(launch.run, error))
 
     def ask_stop(self, run: RunId) -> None:
         """Send the request; it waits for a process that is not there yet."""
-        if process := self._processes.get(run):
+        if process := self._find(run):
             with suppress(OSError):  # it has ended, or was asked before
                 process.control.sock.send(STOP)
 
@@ -133,7 +141,7 @@ class ProcessExecutor:
         A second call sends SIGKILL at once, and so does the first under ``brutal_kill``. One that is `hung` first gets
         SIGABRT instead, on which it writes the stacks of its threads.
         """
-        process = self._processes.get(run)
+        process = self._find(run)
         if process is None:
             return
         if process.killed or process.pidfd is None or process.paused:
@@ -150,24 +158,30 @@ class ProcessExecutor:
 
     def look(self, run: RunId) -> None:
         """Report what stands in the memory file."""
-        if process := self._processes.get(run):
+        if process := self._find(run):
             progress = read_progress(process.memory)
             self._host.report(RunProgress(run, progress.at or process.started, progress.words))
 
     def measure(self, run: RunId) -> None:
         """Report the resident memory of the process and of all below it; shared pages count for each of them."""
-        process = self._processes.get(run)
+        process = self._find(run)
         if process is not None and process.pid is not None:
             self._host.report(RunMemory(run, memory_of_tree(process.pid)))
 
     def recycle(self, run: RunId) -> None:
         """Send the request."""
-        if process := self._processes.get(run):
+        if process := self._find(run):
             with suppress(OSError):
                 process.control.sock.send(RECYCLE)
 
+    def stand_down(self, path: str) -> None:
+        """Kill the process that stands by."""
+        if process := self._standbys.pop(path, None):
+            process.kill()
+
     def close(self) -> None:
         """Kill all processes, return when they are gone, and report their ends."""
+        self._standbys.clear()
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -182,7 +196,39 @@ class ProcessExecutor:
             self._oom_kills.close()
             self._oom_kills = None
 
-    def _start(self, launch: Launch) -> None:
+    def _find(self, run: RunId) -> Process | None:
+        process = self._processes.get(run) or self._processes.get(standby_name(run))
+        return process if process is not None and not process.stands_by else None
+
+    def _has_begun(self, standby: Process, launch: Launch) -> bool:
+        """Have a process that stands by begin this run; one that was made for another is killed."""
+        made_for = standby.launch
+        fits = made_for.run == launch.run and all(
+            getattr(made_for, part) is getattr(launch, part) for part in ("agent", "config", "params")
+        )
+        if fits and not standby.killed and standby.begin():
+            standby.launch = launch
+            return True
+        standby.kill()
+        return False
+
+    def _stand_by(self, launch: Launch) -> None:
+        """Make the process of the next incarnation."""
+        run = RunId(launch.run.path, launch.run.incarnation + 1)
+        if self._find(launch.run) is not None and run.path not in self._standbys:
+            with suppress(OSError):  # no more descriptors: then there is none
+                self._standbys[run.path] = self._start(replace(launch, run=run), stands_by=True)
+
+    def _was_standby(self, process: Process) -> bool:
+        """Return whether nobody has asked for the run that has ended; if one is still wanted, have another."""
+        run = process.launch.run
+        if process.stands_by and self._standbys.get(run.path) is process:
+            del self._standbys[run.path]
+            if time.monotonic() - process.started > STANDBY_LIFE_S:
+                self._stand_by(replace(process.launch, run=RunId(run.path, run.incarnation - 1)))
+        return process.stands_by
+
+    def _start(self, launch: Launch, *, stands_by: bool = False) -> Process:
         pickled = dump_launch(launch)
         sources = _sources(launch, pickled.content)
         server = self._running_server()
@@ -194,12 +240,14 @@ class ProcessExecutor:
         with ExitStack() as ours, ExitStack() as theirs:
             mark = f"{self._token}:{next(self._serials)}:{launch.run.path}#{launch.run.incarnation}"[:MARK]
             mine, given = open_channels(mark, pickled.content, ours, theirs)
-            server.send(Fork(launch.run, mark, tuple(sources)), [*given, *pickled.descriptors])
+            name = standby_name(launch.run) if stands_by else launch.run
+            server.send(Fork(name, mark, tuple(sources), stands_by), [*given, *pickled.descriptors])
             ours.pop_all()
         channel = self._relay.add(launch.run, mine.data, Printed(mine.out, mine.err))
-        process = Process(launch, Inlet(mine.control), channel, mine.memory)
-        self._processes[launch.run] = process
+        process = Process(name, launch, Inlet(mine.control), channel, mine.memory, stands_by=stands_by)
+        self._processes[name] = process
         self._loop.add_reader(mine.control, self._listen, process)
+        return process
 
     def _running_server(self) -> ForkServer:
         if self._server is None:
@@ -231,13 +279,14 @@ class ProcessExecutor:
                 if process.killed:
                     process.kill()
                 if process.ready:
-                    self._host.report(RunReady(answer.run, answer.pid))
+                    self._say_ready(process)
             case NotForked() if process := self._processes.get(answer.run):
                 if self._relay is not None:
                     self._relay.finish(process.data)
                 self._release(process)
                 report = CrashReport(cause=Cause.START_FAILED, message=answer.problem, phase="setup")
-                self._host.report(RunEnded(run=answer.run, reason=abnormal(report.cause), report=report))
+                if not self._was_standby(process):
+                    self._host.report(RunEnded(run=answer.run, reason=abnormal(report.cause), report=report))
             case Paused(run, paused) if process := self._processes.get(run):
                 process.paused = paused
                 if self._relay is not None:
@@ -267,7 +316,7 @@ class ProcessExecutor:
 
     def _lose(self, lost: list[Process], survivors: tuple[int, ...]) -> None:
         for process in lost:
-            if self._processes.get(process.launch.run) is process:
+            if self._processes.get(process.name) is process:
                 self._finish(process, None, survivors)
 
     def _listen(self, process: Process, most: int = TURN) -> None:
@@ -276,14 +325,19 @@ class ProcessExecutor:
                 case Ready():
                     process.ready = True
                     if process.pid is not None:  # else the server will say it presently
-                        self._host.report(RunReady(process.launch.run, process.pid))
-                    if self._oom_kills is not None:
-                        self._oom_kills.have_grown()  # what happened before this is not of interest later
+                        self._say_ready(process)
                 case End():
                     process.end = message
                     self._limit_exit(process)
         if process.control.at_end:
             self._loop.remove_reader(process.control.sock)
+
+    def _say_ready(self, process: Process) -> None:
+        self._host.report(RunReady(process.launch.run, process.pid))
+        if process.launch.standby:
+            self._loop.call_soon(self._stand_by, process.launch)
+        if self._oom_kills is not None:
+            self._oom_kills.have_grown()  # what happened before this is not of interest later
 
     def _limit_exit(self, process: Process) -> None:
         grace = process.launch.shutdown_s or LINGER_S
@@ -308,6 +362,8 @@ class ProcessExecutor:
         if survivors:
             evidence = replace(evidence, survivors=survivors)
         self._release(process)
+        if self._was_standby(process):
+            return
         if self._relay is not None and process.end is not None and process.end.result:
             # What the user's objects do while they are unpickled must not hold up supervision.
             self._relay.do(lambda: self._host.report(classify(evidence)))
@@ -316,7 +372,7 @@ class ProcessExecutor:
 
     def _release(self, process: Process) -> None:
         """Forget a process that has ended."""
-        del self._processes[process.launch.run]
+        del self._processes[process.name]
         self._loop.remove_reader(process.control.sock)
         process.close()
 

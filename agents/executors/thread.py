@@ -64,6 +64,9 @@ class ThreadExecutor:
     def measure(self, run: RunId) -> None:
         """Do nothing: a thread has no memory of its own."""
 
+    def stand_down(self, path: str) -> None:
+        """Do nothing: nothing is kept ready."""
+
     def recycle(self, run: RunId) -> None:
         """Have the agent's rounds end."""
         if agent := self._agents.get(run):

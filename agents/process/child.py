@@ -34,7 +34,7 @@ from .endings import with_note
 from .memory import SharedPulse, faults, read_launch
 from .outlet import install, outlet
 from .sources import load
-from .wire import RECYCLE, End, Fork, Ready, receive_request, send
+from .wire import GO, RECYCLE, End, Fork, Ready, receive_request, send
 
 if TYPE_CHECKING:
     import multiprocessing as multiprocess
@@ -106,8 +106,8 @@ class AgentProcess(BaseProcess):
             self._say_end(failed_run(request.run, error))
         else:
             if isinstance(agent, AsyncAgent):
-                asyncio.run(self._live_async(agent))
-            else:
+                asyncio.run(self._live_async(agent, stands_by=request.stands_by))
+            elif not request.stands_by or self._control.recv(1) == GO:
                 self._live(cast(Agent, agent))
 
     def _live(self, agent: Agent) -> None:
@@ -122,8 +122,11 @@ class AgentProcess(BaseProcess):
         # That was the request to stop, or the end of an orchestrator that is gone.
         request_stop(agent)
 
-    async def _live_async(self, agent: AsyncAgent) -> None:
+    async def _live_async(self, agent: AsyncAgent, *, stands_by: bool) -> None:
         loop = asyncio.get_running_loop()
+        # Nothing else runs in this loop yet, so it may be held up.
+        if stands_by and self._control.recv(1) != GO:
+            return
 
         def heed() -> None:
             with suppress(OSError):

@@ -10,12 +10,12 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from orchestree.agents.executor import Launch
+from orchestree.agents.executor import Launch, RunId
 
 from . import memory
 from .endings import Evidence
 from .relay import Channel
-from .wire import End, Exited, Inlet
+from .wire import GO, End, Exited, Inlet
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,27 @@ def open_channels(mark: str, launch: bytes, ours: ExitStack, theirs: ExitStack) 
     return mine, [*given, shared]
 
 
+def standby_name(run: RunId) -> RunId:
+    """Return the name of the process that stands by for `run`. Incarnations count from 1: it is nobody else's."""
+    return RunId(run.path, -run.incarnation)
+
+
 @dataclass(eq=False, slots=True)
 class Process:
     """What is known about one run. It owns `control`, `memory` and `pidfd`.
 
     Attributes:
+        name: what its fork server knows it by.
         memory: descriptor of its memory file.
         end: its last words, when it has said them.
         paused: a signal has stopped it, and nothing has continued it.
         killed: `kill` was called; if there is no pidfd yet, it is carried out when that comes.
         cut_off: it was killed because it did not exit after its last words.
         kill_timer: until SIGKILL.
+        stands_by: nobody has asked for this run yet.
     """
 
+    name: RunId
     launch: Launch
     control: Inlet
     data: Channel
@@ -87,6 +95,16 @@ class Process:
     killed: bool = False
     cut_off: bool = False
     kill_timer: asyncio.TimerHandle | None = None
+    stands_by: bool = False
+
+    def begin(self) -> bool:
+        """Have one that stands by begin; return False if it has ended."""
+        try:
+            self.control.sock.send(GO)
+        except OSError:
+            return False
+        self.stands_by, self.started = False, time.monotonic()
+        return True
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal that is to end it. A pidfd never means another process."""

@@ -30,7 +30,8 @@ DESCRIPTORS: Final = 250
 
 STOP: Final = b"s"
 RECYCLE: Final = b"r"
-"""What the orchestrator sends on the control channel of an agent: the requests to stop, and to end between rounds."""
+GO: Final = b"g"
+"""What the orchestrator sends on the control channel of an agent: to stop, to end between rounds, to begin."""
 
 _HEADER: Final = struct.Struct("=iQ?")  # process and thread of the sender, and whether this part is the last
 
@@ -76,11 +77,13 @@ class Fork:
         run: names the process in all answers.
         mark: of all that the process starts, see `descendants`.
         sources: what the pickled launch refers to.
+        stands_by: it is to wait, with all made but nothing of the user's called, until it is sent `GO`.
     """
 
     run: RunId
     mark: str
     sources: tuple[Source, ...]
+    stands_by: bool = False
 
 
 @dataclass(frozen=True, slots=True)

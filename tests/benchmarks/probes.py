@@ -30,11 +30,11 @@ class Restart:
     setup: float
 
 
-def a_tree(names: Sequence[str], **params: object) -> Orchestrator:
+def a_tree(names: Sequence[str], *, standby: bool = False, **params: object) -> Orchestrator:
     """Return an orchestrator, not started, with a probe of each name."""
     tree = orchestrator()
     for name in names:
-        tree.register_agent(Probe, name, params=params)
+        tree.register_agent(Probe, name, params=params, standby=standby)
     return tree
 
 

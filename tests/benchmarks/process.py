@@ -41,4 +41,11 @@ if __name__ == "__main__":
         pairs(tree, floor, 5, 0.03)  # warms up
         found += rows("30 ms after it was ready", *pairs(tree, floor, kills, 0.03))
         found += rows("at once after it was ready", *pairs(tree, floor, kills, 0.0))
+    with Floor() as floor, a_tree(["probe"], standby=True) as tree:
+        tree.wait_until("probe", "ready", timeout=PATIENCE_S)
+        pairs(tree, floor, 5, 0.1)
+        ours, bare = pairs(tree, floor, kills, 0.1)
+        found += rows("with standby=True, 100 ms after it was ready", ours, bare)
+        takeover = [each.setup - each.starting for each in ours]
+        found.append(f"  takeover, from the decision to setup(): {beside(takeover, bare)} of a bare fork (target: 1x)")
     show(*found)

@@ -45,6 +45,16 @@ class RecordingHost:
 
         return asyncio.run_coroutine_threadsafe(inside(), self.loop).result(DEADLINE_S)
 
+    def until(self, function: Callable[[], Answer | None]) -> Answer:
+        """Call `function` in each turn of the supervision thread until it returns something; return that."""
+
+        async def inside() -> Answer:
+            while not (found := function()):
+                await asyncio.sleep(0)
+            return found
+
+        return asyncio.run_coroutine_threadsafe(inside(), self.loop).result(DEADLINE_S)
+
     def report(self, report: RunReport) -> None:
         with self._changed:
             self.reports.append(report)

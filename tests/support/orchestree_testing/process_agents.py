@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,19 @@ class AsyncSleeper(AsyncAgent):
     async def execute(self) -> str:
         await self.sleep(3600)
         return "asked to stop"
+
+
+class Timed(Agent):
+    """Says when its first two hooks were called, in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.emit("made", at=time.monotonic())
+
+    def setup(self) -> None:
+        self.emit("setup", at=time.monotonic())
+
+    def execute(self) -> None:
+        self.sleep(3600)
 
 
 class Returner(Agent):
