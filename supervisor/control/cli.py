@@ -6,7 +6,9 @@ Its help must come at once: nothing of the runtime may be imported before a comm
 from __future__ import annotations
 
 import os
+import resource
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -65,6 +67,7 @@ def run(target: str, arguments: tuple[str, ...], log_json: bool) -> None:
         raise Finished(orchestrator.simple_join())
 
     setup_logging(json=log_json)
+    _allow_many_files()
     try:
         use(_load(target, arguments, use))
     except Finished as finished:
@@ -87,6 +90,13 @@ def check(target: str, arguments: tuple[str, ...]) -> None:
         os._exit(code)  # what the file would do at its end belongs to a tree that has run
 
     sys.exit(_show(_load(target, arguments, use)))
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of open files to the hard one: each process agent takes six."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # a kernel may refuse what its own limit says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _show(orchestrator: Orchestrator) -> int:

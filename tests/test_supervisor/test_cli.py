@@ -97,6 +97,21 @@ def test_run_runs_the_tree_to_its_end_and_hands_arguments_on(tmp_path: Path) -> 
     assert "arguments ['--fast', 'x']" in done.stdout + done.stderr
 
 
+def test_run_allows_as_many_open_files_as_the_hard_limit(tmp_path: Path) -> None:
+    shown = "import resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    target = app(tmp_path, TREE + shown + "tree.register_agent(Once, 'once')\n")
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 400)); {TOOL[-1]}"
+    done = subprocess.run(
+        [*TOOL[:-1], limited, "run", target],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["(400, 400)"], done.stderr
+
+
 def test_run_logs_json_objects_when_asked_to(tmp_path: Path) -> None:
     target = app(tmp_path, TREE + "tree.register_agent(Once, 'once')\n")
     done = orchestree("run", "--log-json", target, cwd=tmp_path)
