@@ -153,7 +153,7 @@ class ProcessExecutor:
             process.kill()
         else:
             process.killed = True
-            self._server.send(Terminate(run))
+            self._server.send(Terminate(process.name))
             self._kill_in(process, LAST_WORD_S)
 
     def look(self, run: RunId) -> None:
@@ -188,7 +188,8 @@ class ProcessExecutor:
         if self._sweeper is not None:
             self._sweeper.join()
         for process in list(self._processes.values()):
-            self._finish(process, Exited(process.launch.run, signal.SIGKILL, 0))
+            process.killed = True
+            self._finish(process, Exited(process.name, signal.SIGKILL, 0))
         if self._relay is not None:
             self._relay.close()
             self._relay = None

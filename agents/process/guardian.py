@@ -29,12 +29,14 @@ class Remains:
     Attributes:
         mark: of the run.
         group: its process group, which is its pid; what has lost the mark may still be in there.
-        dying: pidfds of what was sent SIGKILL, by pid.
+        left: pids of what had not ended at the latest look.
+        dying: pidfds of those that were sent SIGKILL, by pid.
         deadline: monotonic seconds.
     """
 
     mark: str
     group: int
+    left: set[int] = field(default_factory=set)
     dying: dict[int, int] = field(default_factory=dict)
     deadline: float = field(default_factory=lambda: time.monotonic() + PATIENCE_S)
 
@@ -93,7 +95,7 @@ class Guardian:
 
     def await_end(self, remains: Remains, done: Callable[[tuple[int, ...]], None]) -> None:
         """Call `done` when nothing is left, or with the pids of what could not be ended in time."""
-        if remains.dying:
+        if remains.left:
             self._awaited.append((remains, done))
         else:
             done(())
@@ -109,13 +111,13 @@ class Guardian:
         self._reap_adopted()
         awaited, self._awaited = self._awaited, []
         for remains, done in awaited:
-            left = self._kill_marked(remains)
-            if left and time.monotonic() < remains.deadline:
+            self._kill_marked(remains)
+            if remains.left and time.monotonic() < remains.deadline:
                 self._awaited.append((remains, done))
             else:
                 for pidfd in remains.dying.values():
                     os.close(pidfd)
-                done(tuple(left))
+                done(tuple(sorted(remains.left)))
 
     def end(self) -> None:
         """Kill everything below this process and return when it is gone; what belongs to somebody else is left."""
@@ -131,10 +133,10 @@ class Guardian:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
 
-    def _kill_marked(self, remains: Remains) -> list[int]:
-        """Kill what carries the mark and what that has started; return the pids of what has not ended yet."""
+    def _kill_marked(self, remains: Remains) -> None:
+        """Kill what the run has left behind, and what that has started."""
         remains.forget_dead()
-        left = set(remains.dying)
+        left = remains.left = set(remains.dying)
         for pid in self._children.read():
             if pid in left or self._is_own(pid) or not remains.include(pid):
                 continue
@@ -144,7 +146,6 @@ class Guardian:
                     pidfd = _kill(each)
                     if pidfd is not None:
                         remains.dying[each] = pidfd
-        return sorted(left)
 
     def _reap_adopted(self) -> None:
         with suppress(ChildProcessError):

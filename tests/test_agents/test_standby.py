@@ -94,6 +94,18 @@ def test_another_launch_than_it_was_made_for_gets_another_process(harness: Harne
     wait_until_gone(standby)
 
 
+def test_one_that_has_taken_over_is_killed_in_order_like_any_other(harness: Harness) -> None:
+    launch, pid = begin(harness)
+    standby_pid(harness)
+    os.kill(pid, signal.SIGKILL)
+    harness.ended(launch.run)
+    start(harness, following(launch))
+    harness.kill(following(launch).run)
+    report = harness.ended(following(launch).run).report
+    assert report is not None
+    assert report.signal == "SIGTERM"
+
+
 def test_it_is_killed_when_no_next_incarnation_is_expected(harness: Harness) -> None:
     launch, pid = begin(harness)
     standby = standby_pid(harness)

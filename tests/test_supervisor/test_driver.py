@@ -31,7 +31,7 @@ from orchestree.agents.inbox import Inbox
 from orchestree.supervisor import AgentState, EventType, Orchestrator, SpecError
 from orchestree.supervisor.core import Core
 from orchestree.supervisor.driver import MAX_PENDING_MESSAGES, MessageGate
-from orchestree.supervisor.events import ServiceFailed
+from orchestree.supervisor.events import LeakFound, ServiceFailed
 from orchestree.supervisor.inputs import Effect, Input, RestartChild
 
 E = EventType
@@ -286,3 +286,15 @@ def test_the_thread_of_a_wedged_agent_ends_when_it_can() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("orchestree"):
             thread.join(PATIENCE)
+
+
+def test_what_a_run_has_left_behind_and_cannot_be_ended_is_an_event_before_its_end() -> None:
+    tree = a_tree()
+    add(tree, "leaky", lambda agent: agent.sleep(3600))
+    with tree:
+        before = tree.events.latest
+        tree.driver.report(RunEnded(run=RunId("leaky", 1), reason=NORMAL, survivors=(12, 17)))
+        tree.events.wait_for(E.AGENT_TERMINATED, "leaky", since=before, timeout=PATIENCE)
+        events = tree.events.history(path="leaky", since=before)
+        assert [event.type for event in events] == [E.LEAK_FOUND, E.AGENT_TERMINATED]
+        assert events[0].data == LeakFound((12, 17))
