@@ -66,6 +66,8 @@ def _crashed(reason: ExitReason, report: CrashReport, classified: bool, decision
             return AgentCrashed(reason, replace(report, decision="escalate"), classified)
         case Finish():
             return AgentCrashed(reason, replace(report, decision="terminate"), classified)
+        case _:
+            assert_never(decision)
 
 
 def _must_not_fail(world: World, node: AgentNode) -> bool:

@@ -53,11 +53,11 @@ def progressed(world: World, node: AgentNode, progress: RunProgress) -> None:
     watch.progress_at = since = max(progress.at, watch.excused_at)
     if limit is None:
         return
-    if since + limit > due:
+    if world.now - due >= limit * LATE and watch.excused_at <= progress.at:
+        watch.progress_at = watch.excused_at = max(world.now, since)
+        _set(world, node, "watchdog", watch.progress_at + limit, _look)
+    elif since + limit > due:
         _set(world, node, "watchdog", world.now + (since + limit - due), _look)
-    elif world.now - due >= limit * LATE and watch.excused_at <= progress.at:
-        watch.progress_at = watch.excused_at = world.now
-        _set(world, node, "watchdog", world.now + limit, _look)
     else:
         world.emit(node, AgentHung, due - since, progress.text, limit)
         message = f"no progress for {round(due - since, 2):g} s (watchdog {limit:g} s)"

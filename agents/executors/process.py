@@ -157,10 +157,11 @@ class ProcessExecutor:
             self._kill_in(process, LAST_WORD_S)
 
     def look(self, run: RunId) -> None:
-        """Report what stands in the memory file."""
+        """Report what stands in the memory file; one that has said its last words is not silent but about to exit."""
         if process := self._find(run):
             progress = read_progress(process.memory)
-            self._host.report(RunProgress(run, progress.at or process.started, progress.words))
+            at = time.monotonic() if process.end is not None else progress.at or process.started
+            self._host.report(RunProgress(run, at, progress.words))
 
     def measure(self, run: RunId) -> None:
         """Report the resident memory of the process and of all below it; shared pages count for each of them."""

@@ -33,7 +33,7 @@ RECYCLE: Final = b"r"
 GO: Final = b"g"
 """What the orchestrator sends on the control channel of an agent: to stop, to end between rounds, to begin."""
 
-_HEADER: Final = struct.Struct("=iQ?")  # process and thread of the sender, and whether this part is the last
+_HEADER: Final = struct.Struct("=iQ??")  # process and thread of the sender; whether this part is the first, the last
 
 
 # From the orchestrator to the fork server, and its answers.
@@ -182,7 +182,7 @@ def send(sock: socket.socket, message: object, flags: int = 0) -> None:
     sender = (os.getpid(), threading.get_ident())
     for start in range(0, len(content), PART):
         last = start + PART >= len(content)
-        sock.send(_HEADER.pack(*sender, last) + content[start : start + PART], flags)
+        sock.send(_HEADER.pack(*sender, start == 0, last) + content[start : start + PART], flags)
 
 
 class Inlet:
@@ -207,8 +207,10 @@ class Inlet:
             if not packet:
                 self.at_end = True
                 return
-            pid, thread, last = _HEADER.unpack_from(packet)
-            parts = self._parts.setdefault((pid, thread), bytearray())
+            pid, thread, first, last = _HEADER.unpack_from(packet)
+            if first:  # what there was before was given up half-way, as the channel was full
+                self._parts[pid, thread] = bytearray()
+            parts = self._parts.get((pid, thread), bytearray())
             parts += memoryview(packet)[_HEADER.size :]
             if last:
                 yield pickle.loads(self._parts.pop((pid, thread)))

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -215,3 +216,18 @@ def test_the_thread_that_logs_ends_when_its_sink_goes_on_even_if_it_was_full_at_
     go_on.set()
     writer._thread.join(DEADLINE_S)
     assert not writer._thread.is_alive()
+
+
+def test_a_message_that_found_the_channel_full_half_way_does_not_spoil_the_next_one() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.setblocking(False)
+        inlet = Inlet(ours)
+        sent = 0
+        with suppress(BlockingIOError):
+            while True:  # three packets each, so that some message is cut in two
+                wire.send(theirs, wire.Message("talk", b"x" * (2 * wire.PART + 1)))
+                sent += 1
+        assert len(list(inlet.receive(64))) == sent
+        wire.send(theirs, Lost(1))
+        assert list(inlet.receive(64)) == [Lost(1)]

@@ -130,13 +130,30 @@ def test_one_that_waits_for_its_next_round_is_not_hung_before_that_was_due_long_
     assert hung(tree) == [(3601.0, AgentHung(1.0, "", 1.0))]
 
 
-@pytest.mark.parametrize("late", [0.0, 0.5, 6.0, 500.0])
+@pytest.mark.parametrize("late", [0.0, 0.5, 0.99])
 def test_the_time_by_which_the_look_comes_too_late_does_not_count(late: float) -> None:
     tree = CheckedTree(process("a", watchdog=10.0))
     tree.beats["a"] = (4.0, "")
     tree.now = 10.0 + late
     tree.tell(Tick())
     assert (hung(tree), next_look(tree)) == ([], 14.0 + late)
+
+
+@pytest.mark.parametrize("late", [1.0, 6.0, 500.0])
+def test_after_a_very_late_look_the_agent_gets_the_whole_time_again_also_if_it_had_gone_on_before(late: float) -> None:
+    tree = CheckedTree(process("a", watchdog=10.0))
+    tree.beats["a"] = (4.0, "")
+    tree.now = 10.0 + late
+    tree.tell(Tick())
+    assert (hung(tree), next_look(tree)) == ([], 20.0 + late)
+
+
+def test_one_that_waits_on_purpose_keeps_that_time_after_a_very_late_look() -> None:
+    tree = CheckedTree(process("a", watchdog=10.0))
+    tree.beats["a"] = (60.0, "")
+    tree.now = 20.0
+    tree.tell(Tick())
+    assert (hung(tree), next_look(tree)) == ([], 70.0)
 
 
 def test_a_late_look_condemns_nobody_once_as_supervision_may_have_stood_still_before_it_was_due() -> None:
