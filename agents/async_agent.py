@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class AsyncAgent(BaseAgent):
     """Runs `setup`, `execute`, `teardown`, in this order and in one task. `execute` must be defined.
 
-    The hooks mean what those of `Agent` mean. Agents of a tree share one loop; one that blocks it blocks all.
+    The hooks mean what those of `Agent` mean. Agents of a tree share one loop; one that blocks it blocks
+    all, which the `watchdog` of any of them finds out.
     """
 
     executor: ClassVar[str] = "async"

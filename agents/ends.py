@@ -80,7 +80,8 @@ class CrashReport:
         notes: further failures that this one must not hide (`teardown`, `on_stop`), one line each.
         progress: what the agent last said it was doing; empty if it never did.
         silent_s: seconds from its last sign of progress to its end; None if there was none.
-        stacks: of all threads, as ``faulthandler`` writes them, when a fault or a missed watchdog ended a process.
+        stacks: of all threads, as ``faulthandler`` writes them, when a fault or a missed watchdog ended a process; of
+            the thread of its event loop when it is a coroutine agent that blocked that.
         output: the last lines (at most 50) that its process printed on stdout and stderr, oldest first.
         max_memory: bytes that its process had in memory at its peak; None when not known.
         fingerprint: equal for equal crashes of whichever incarnation; empty until the event is made.

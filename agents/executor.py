@@ -87,18 +87,40 @@ class RunMessage:
     data: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """What keeps an event loop from turning: one step of one task, or a callback.
+
+    Attributes:
+        by: the run whose task it is, or which made that task; None if it is no agent's.
+        loop: which loop, as a number that no other loop of the executor has; None for one that is not the
+            executor's own, so that no fresh one can take its place.
+        since: monotonic seconds when it was first seen to block the loop; it may have begun before.
+        stack: of the thread of the loop, as ``faulthandler`` writes it; empty if it cannot be had.
+        doing: what the run said last that it was doing.
+    """
+
+    by: RunId | None
+    loop: int | None
+    since: float
+    stack: str = ""
+    doing: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """The answer to `Executor.look`.
+    """The answer to `Executor.look`; also said of each run on a blocked loop, and when that turns again.
 
     Attributes:
         at: monotonic seconds of the latest progress; in the future while the run waits until then on purpose.
         text: what the run says it is doing (``self.progress(text)``); empty if it never did.
+        blocked: what blocks the loop that the run lives on, which may be the run itself; None if nothing does.
     """
 
     run: RunId
     at: float
     text: str = ""
+    blocked: Blocked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +191,11 @@ class Executor(Protocol):
         """
 
     def look(self, run: RunId) -> None:
-        """Report `RunProgress`. Unknown runs are ignored: their end is reported anyway."""
+        """Report `RunProgress`, soon. Unknown runs are ignored: their end is reported anyway.
+
+        If the event loop that the run lives on is blocked, all runs on it are reported with what blocks it, and once
+        more, without that, when it turns again.
+        """
 
     def measure(self, run: RunId) -> None:
         """Report `RunMemory`. Only called for runs in processes of their own; unknown runs are ignored."""

@@ -270,13 +270,19 @@ def request_stop_async(agent: AsyncAgent) -> None:
         life.stopper = loop.create_task(_on_stop_async(agent), context=life.context)
 
 
-def kill_async(agent: AsyncAgent, task: asyncio.Task[None]) -> None:
-    """Cancel the agent's task, in its loop: its hooks see ``CancelledError``, its end is ``shutdown``."""
+def kill_async(agent: AsyncAgent, task: asyncio.Task[None], *, at_once: bool = False) -> None:
+    """Cancel the agent's task, in its loop: its hooks see ``CancelledError``, its end is ``shutdown``.
+
+    `at_once`: without another step; only of a task that has taken its first.
+    """
     life = agent._orchestree
     life.killed = True
     life.ask_stop()
     # One turn later: a task that is cancelled before its first step never takes one, and would not report.
-    asyncio.get_running_loop().call_soon(task.cancel)
+    if at_once:
+        task.cancel()
+    else:
+        asyncio.get_running_loop().call_soon(task.cancel)
     if life.stopper is not None:
         life.stopper.cancel()
 

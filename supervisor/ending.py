@@ -9,7 +9,7 @@ from orchestree.agents.ends import SHUTDOWN, Cause, ExitKind, ExitReason
 from orchestree.agents.executor import RunEnded, RunId
 from orchestree.strategies.restart import Restart
 
-from . import groups, slots
+from . import blocking, groups, slots
 from .events import OrchestratorStopped, OrchestratorStopping, RestartCause, StopCause, SupervisorTerminated
 from .inputs import TreeEnded
 from .outcome import agent_ended, given_up, say_restarting, supervisor_gone
@@ -45,6 +45,7 @@ def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
 def wedged(world: World, node: AgentNode) -> None:
     """Decide what a run that cannot be ended holds up, and what goes on without it."""
     node.held = node.held or node.purpose is StopCause.COMMAND
+    blocking.run_wedged(world, node)
     if node.parent is None or not node.parent.is_up:
         # Its supervisor has other plans by now.
         world.leave_group(node)
@@ -64,6 +65,8 @@ def wedged(world: World, node: AgentNode) -> None:
     elif node.group is not None:
         node.group.stopping.discard(node)
         world.due_groups.append(node.group)
+    elif node.purpose is StopCause.BLOCKED:
+        say_restarting(world, node, RestartCause.BLOCKED, 0.0, 0)
     comes_back = node.after_wedge in (AgentState.BACKOFF, AgentState.REGISTERED) or _returns(node)
     if node.entry.replace_wedged and comes_back:
         abandon(world, node)
@@ -129,7 +132,7 @@ def _recycled(world: World, node: AgentNode, cause: RestartCause, error: str | N
 def _returns(node: AnyNode) -> bool:
     """Return whether a child that is being stopped is to start again; a group drops its temporary members (O04)."""
     is_member = node.purpose is StopCause.GROUP and node.entry.restart is not Restart.TEMPORARY
-    return is_member or node.purpose is StopCause.RESTART
+    return is_member or node.purpose in (StopCause.RESTART, StopCause.BLOCKED)
 
 
 def _wedged_run_ended(world: World, node: AgentNode, error: str | None) -> None:

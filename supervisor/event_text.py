@@ -58,6 +58,7 @@ _STOP_CAUSES: Final = MappingProxyType(
         StopCause.START_TIMEOUT: "its setup takes too long",
         StopCause.WATCHDOG: "it makes no progress",
         StopCause.MEMORY: "it uses too much memory",
+        StopCause.BLOCKED: "another one blocks its event loop",
     }
 )
 _END_CAUSES: Final = MappingProxyType(
@@ -123,7 +124,7 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
         case AgentParked():
             return "PARKED", f"{data.why}; stays down until it is started by hand"
         case AgentWedged():
-            return "WEDGED", f"did not stop in time and cannot be killed ({_STOP_CAUSES[data.cause]})"
+            return "WEDGED", _wedged(data)
         case AgentUnregistered():
             return "REMOVED", ""
         case AgentMessage() | Command():
@@ -171,6 +172,8 @@ def _restart(data: SupervisorRestarting | AgentRestarting) -> str:
             return f"{when}, planned: it used too much memory{error}"
         case RestartCause.MAX_AGE:
             return f"{when}, planned: it reached its max_age{error}"
+        case RestartCause.BLOCKED:
+            return f"{when}, on a fresh event loop{error}"
         case _:
             assert_never(data.cause)
 
@@ -185,7 +188,15 @@ def _crash(data: AgentCrashed) -> str:
 
 def _hung(data: AgentHung) -> str:
     doing = f"; it said last: {data.doing}" if data.doing else ""
-    return f"no progress for {duration(data.silent_s)} (watchdog {duration(data.watchdog_s)}){doing}"
+    place = next((line.strip() for line in data.stack.splitlines() if line.startswith("  ")), "")
+    where = f"; it blocks its event loop: {place}" if data.stack else ""
+    return f"no progress for {duration(data.silent_s)} (watchdog {duration(data.watchdog_s)}){doing}{where}"
+
+
+def _wedged(data: AgentWedged) -> str:
+    why = _STOP_CAUSES[data.cause]
+    is_reached = data.cause is not StopCause.BLOCKED
+    return f"did not stop in time and cannot be killed ({why})" if is_reached else f"is left behind: {why}"
 
 
 def _supervisor_end(data: SupervisorTerminated) -> tuple[str, str]:

@@ -51,6 +51,8 @@ class RestartCause(StrEnum):
     """It had more memory than ``max_memory`` and ended between two rounds, as asked: planned, no failure."""
     MAX_AGE = "max_age"
     """It was older than ``max_age`` and ended between two rounds, as asked: planned, no failure."""
+    BLOCKED = "blocked"
+    """Another one blocks its event loop, and ``replace_wedged`` has it go on, on a fresh loop: no failure."""
 
 
 class StopCause(StrEnum):
@@ -70,3 +72,5 @@ class StopCause(StrEnum):
     """It made no progress for longer than ``watchdog``."""
     MEMORY = "memory"
     """It has more memory than ``max_memory``, and did not end by itself between two rounds."""
+    BLOCKED = "blocked"
+    """Another one blocks its event loop for good; it is left behind there, and starts again on a fresh loop."""

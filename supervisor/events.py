@@ -131,14 +131,17 @@ class AgentHung:
     """The run is alive and makes no progress; it is ended, and that is a crash.
 
     Attributes:
-        silent_s: seconds without progress. Time in which supervision itself could not look does not count.
+        silent_s: seconds without progress. Time in which supervision itself could not look does not count. Of one
+            that was found by the watchdog of another, which it holds up: seconds that it is known to do that.
         doing: what it said last that it was doing (``self.progress(text)``); empty if it never did.
         watchdog_s: seconds that it may take.
+        stack: of the thread of its event loop, if it is a coroutine agent that blocks that; else empty.
     """
 
     silent_s: float
     doing: str
     watchdog_s: float
+    stack: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,9 @@ def _must_not_fail(world: World, node: AgentNode) -> bool:
 def given_up(world: World, node: AgentNode, cause: Cause, report: CrashReport | None) -> None:
     """Decide what follows when a run that was given up on is over, or (no `report`) cannot be ended."""
     known = report or CrashReport(cause=cause, message="")
-    told = replace(known, cause=cause, message=node.failure, uptime_s=node.age(world.now))
-    if cause is Cause.START_TIMEOUT:
+    stacks = known.stacks or node.stacks
+    told = replace(known, cause=cause, message=node.failure, uptime_s=node.age(world.now), stacks=stacks)
+    if node.ready_since is None:
         told = replace(told, phase="setup")
     is_hopeless = node.watch is not None and node.watch.is_hopeless
     agent_ended(world, node, abnormal(cause), told, hopeless=node.failure if is_hopeless else "")

@@ -67,6 +67,10 @@ class Watch:
         excused_at: when it was last found silent and supervision had been late itself.
         is_fresh: its memory is limited, and has not been measured since it became ready.
         look_due: for when the look was set whose answer is awaited.
+        looked_at: when that look was made.
+        held_since: when it was first reported that something blocks the event loop of the run; None if nothing does.
+        spared: when what blocks the loop was last let off, because supervision had been late itself.
+        is_owed: a look found the run held up: it gets its whole time again when the loop turns.
         recycling: why it was asked to end between two rounds, and since when (`recycling_since`).
         excess: how much it uses beyond its limit, in words.
         is_hopeless: it used too much from the beginning, so its next run would as well.
@@ -77,6 +81,10 @@ class Watch:
     excused_at: float = 0.0
     is_fresh: bool = False
     look_due: float | None = None
+    looked_at: float = 0.0
+    held_since: float | None = None
+    spared: float = 0.0
+    is_owed: bool = False
     recycling: RestartCause | None = None
     recycling_since: float = 0.0
     excess: str = ""

@@ -58,7 +58,7 @@ class AgentEntry:
         max_age: seconds of being ready after which the run is recycled. Only looping and periodic agents.
         depends_on: names of siblings that must be ready, completed or ignored before it starts.
         significant: its end may end its supervisor, see `AutoShutdown`.
-        replace_wedged: start the next incarnation beside one that cannot be stopped.
+        replace_wedged: start the next incarnation beside one that cannot be stopped, or whose event loop is blocked.
         standby: keep a second process warm, that has got as far as just before ``setup()``. Only ``process``.
 
     Raises:

@@ -8,6 +8,7 @@ from orchestree.strategies.restart import Strategy
 from orchestree.strategies.window import RestartWindow
 
 from . import slots, watching
+from .blocking import blocker_of
 from .events import AgentReady, AgentStarting, AgentWaiting, StopCause, SupervisorReady, SupervisorStarted
 from .inputs import StartRun
 from .states import NOT_DUE_STATES, AgentState
@@ -61,6 +62,7 @@ def launch(world: World, node: AgentNode, *, chosen: bool = False) -> None:
     node.result = None
     node.killed = False
     node.watch = None
+    node.held_up = None
     world.set_state(node, AgentState.STARTING)
     if node.first_run:
         world.starting_up.add(node)
@@ -76,9 +78,15 @@ def limit_start(world: World, node: AgentNode) -> None:
     """Give up the start of `node` when its `start_timeout`, which began with the start, is over."""
     seconds = node.entry.start_timeout
     if seconds is not None and node.started_at is not None:
-        why = f"setup() did not return within {seconds:g} s"
-        moment = node.started_at + seconds
-        node.deadline = world.deadlines.add(moment, lambda: give_up(world, node, StopCause.START_TIMEOUT, why))
+        node.deadline = world.deadlines.add(node.started_at + seconds, lambda: _start_is_over(world, node, seconds))
+
+
+def _start_is_over(world: World, node: AgentNode, seconds: float) -> None:
+    if blocker_of(node):
+        # Another one keeps it from starting: it has its whole time again.
+        node.deadline = world.deadlines.add(world.now + seconds, lambda: _start_is_over(world, node, seconds))
+    else:
+        give_up(world, node, StopCause.START_TIMEOUT, f"setup() did not return within {seconds:g} s")
 
 
 def ready(world: World, node: AgentNode, pid: int | None) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from orchestree.agents.ends import CrashReport
 
+from .blocking import blocker_of
 from .states import AgentState
 from .streaks import current_streak, stable_after
 from .tree import AgentNode, AnyNode, SupervisorNode
@@ -28,7 +29,8 @@ class Status:
         uptime_s: seconds since it became ready; None while it is not.
         next_restart_s: seconds until it starts again; None unless it waits for that.
         depends_on: names of siblings, as registered.
-        waiting_for: names of the siblings it waits for now.
+        waiting_for: names of the siblings it waits for now; of a running coroutine agent whose event loop is
+            blocked, who blocks it: the name of a sibling, the path of another agent, or `blocking.NO_AGENT`.
         queued: whether it waits for a worker slot.
         last_crash: of its latest abnormal end.
         result: what ``execute()`` returned at the latest normal end.
@@ -102,6 +104,7 @@ def status_of(node: AnyNode, now: float) -> Status:
             queued=node.state is AgentState.QUEUED,
             last_crash=node.last_crash,
             result=node.result,
+            waiting_for=node.waiting_for or blocker_of(node),
         )
     return common
 

@@ -54,9 +54,9 @@ def ask(world: World, node: Node, cause: StopCause) -> None:
         _bound(world, node)
 
 
-def give_up(world: World, node: AgentNode, cause: StopCause, why: str) -> None:
+def give_up(world: World, node: AgentNode, cause: StopCause, why: str, stacks: str = "") -> None:
     """End a run that fails without ending: kill it at once, or ask it if it cannot be killed; `why` is one line."""
-    node.failure = why
+    node.failure, node.stacks = why, stacks
     # One that is to be stopped anyway has no failure of its own.
     purpose = node.purpose or cause
     if node.can_kill:
@@ -183,6 +183,14 @@ def limit(world: World, node: AnyNode) -> None:
 def _bound(world: World, node: AnyNode) -> None:
     node.stopping_since = world.now
     limit(world, node)
+
+
+def leave_behind(world: World, node: AgentNode, cause: StopCause) -> None:
+    """Have a run that cannot be reached count as wedged at once; it is told to end, should it ever hear of that."""
+    node.purpose = cause
+    world.cancel_deadline(node)
+    world.out.append(KillRun(RunId(node.path, node.incarnation)))
+    _wedge(world, node)
 
 
 def _wedge(world: World, node: AgentNode) -> None:

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import ClassVar, Final, assert_never
 
 from orchestree.agents.ends import CrashReport, ExitReason
+from orchestree.agents.executor import Blocked
 from orchestree.strategies.backoff import Backoff, Streak
 from orchestree.strategies.restart import Strategy
 from orchestree.strategies.window import RestartWindow
@@ -83,7 +84,8 @@ class AgentNode(Node):
             REGISTERED: it starts.
         killed: its run was told to end at once.
         watch: of its run, since that is ready; None if nothing is watched.
-        failure: why its run was given up on, one line.
+        failure: why its run was given up on, one line; `stacks`: what its thread was doing then, if known.
+        held_up: what blocks the event loop that its run lives on.
         first_run: whether this incarnation is the first of this entry.
     """
 
@@ -102,6 +104,8 @@ class AgentNode(Node):
     killed: bool = False
     watch: Watch | None = None
     failure: str = ""
+    stacks: str = ""
+    held_up: Blocked | None = None
     first_run: bool = False
 
 

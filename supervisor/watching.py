@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from orchestree.agents.executor import RunId, RunMemory, RunProgress
+from orchestree.agents.executor import Blocked, RunId, RunMemory, RunProgress
 
+from . import blocking
 from .events import AgentHung, RestartCause, StopCause
 from .inputs import LookAtRun, MeasureRun, RecycleRun
 from .pending import Watch
@@ -46,22 +47,36 @@ def progressed(world: World, node: AgentNode, progress: RunProgress) -> None:
     What counts is the silence up to the moment at which the look was due; how much later it came does not, as
     what held up supervision (a stopped program, a busy machine) may have held up the agent as well.
     """
-    watch, limit = node.watch, node.entry.watchdog
-    if node.state is not AgentState.READY or watch is None or watch.look_due is None:
+    watch, limit, blocked = node.watch, node.entry.watchdog, progress.blocked
+    blocking.note(world, node, blocked)
+    if node.state is not AgentState.READY or watch is None:
         return
+    if blocked is None and watch.held_since is not None:
+        _goes_on(world, node, watch, progress.at)
+        return
+    if blocked is not None and watch.held_since is None:
+        watch.held_since = world.now
     due, watch.look_due = watch.look_due, None
+    if due is None:
+        return
     watch.progress_at = since = max(progress.at, watch.excused_at)
     if limit is None:
         return
-    if world.now - due >= limit * LATE and watch.excused_at <= progress.at:
+    # The answer of a blocked loop is always late; what counts then is whether the look was.
+    late = (world.now if blocked is None else watch.looked_at) - due
+    is_held_up = blocked is not None and not blocking.is_by(node, blocked)
+    if late >= limit * LATE and watch.excused_at <= progress.at and not is_held_up:
         watch.progress_at = watch.excused_at = max(world.now, since)
         _set(world, node, "watchdog", watch.progress_at + limit, _look)
     elif since + limit > due:
         _set(world, node, "watchdog", world.now + (since + limit - due), _look)
+    elif blocked is not None and is_held_up:
+        _held_up(world, node, watch, blocked, due)
     else:
-        world.emit(node, AgentHung, due - since, progress.text, limit)
-        message = f"no progress for {round(due - since, 2):g} s (watchdog {limit:g} s)"
-        give_up(world, node, StopCause.WATCHDOG, message)
+        stack, where = (blocked.stack, ", blocks its event loop") if blocked is not None else ("", "")
+        world.emit(node, AgentHung, due - since, progress.text, limit, stack)
+        message = f"no progress for {round(due - since, 2):g} s (watchdog {limit:g} s){where}"
+        give_up(world, node, StopCause.WATCHDOG, message, stack)
 
 
 def measured(world: World, node: AgentNode, memory: RunMemory) -> None:
@@ -122,8 +137,34 @@ def _limit_silence(world: World, node: AgentNode, watch: Watch) -> None:
         _set(world, node, "watchdog", watch.progress_at + node.entry.watchdog, _look)
 
 
+def _held_up(world: World, node: AgentNode, watch: Watch, blocked: Blocked, due: float) -> None:
+    """Spare one that is silent because another one blocks its loop; that is at fault after a whole watchdog."""
+    limit = node.entry.watchdog
+    assert limit is not None
+    watch.is_owed = True
+    if watch.looked_at - due >= limit * LATE and watch.spared <= blocked.since:
+        watch.spared = world.now
+    since = max(blocked.since, watch.spared)
+    if since + limit > due:
+        _set(world, node, "watchdog", since + limit, _look)
+    else:
+        _set(world, node, "watchdog", world.now + limit, _look)
+        blocking.condemn(world, blocked, round(due - since, 2), limit, node.path)
+
+
+def _goes_on(world: World, node: AgentNode, watch: Watch, progress_at: float) -> None:
+    """Have the time in which its loop was blocked not count, now that it turns again."""
+    held = world.now - (world.now if watch.held_since is None else watch.held_since)
+    since = max(progress_at, watch.excused_at)
+    watch.excused_at = world.now if watch.is_owed else min(world.now, since + held)
+    watch.progress_at = max(progress_at, watch.excused_at)
+    watch.held_since, watch.look_due, watch.is_owed = None, None, False
+    _forget(world, watch, "watchdog")
+    _limit_silence(world, node, watch)
+
+
 def _look(world: World, node: AgentNode, watch: Watch, due: float) -> None:
-    watch.look_due = due
+    watch.look_due, watch.looked_at = due, world.now
     world.out.append(LookAtRun(RunId(node.path, node.incarnation)))
 
 

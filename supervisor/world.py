@@ -94,6 +94,8 @@ class World:
         self.start_failure: str | None = None
         """Path of the first agent whose start failed then."""
         self.left_waiting: tuple[str, ...] = ()
+        self.told_blocks: dict[int | None, float] = {}
+        """For each event loop, since when the latest block had lasted that no agent was found to be the cause of."""
         self.stop_cause: str | None = None
         self.root = self._root(root)
 

@@ -34,6 +34,7 @@ LIBRARIES_OF_STRATEGIES: Final = frozenset({"tenacity"})
 # Every file of supervisor/ stands in one of these two sets. A pure file decides, an impure one acts.
 PURE_SUPERVISOR: Final = frozenset(
     [
+        "blocking",
         "core",
         "crash_book",
         "crash_text",

@@ -347,23 +347,19 @@ class Tells(Agent):
 
 
 class AsyncTells(AsyncAgent):
-    """Says what it does, and then holds up its loop."""
-
-    gate = threading.Event()
+    """Says what it does, and then goes on waiting."""
 
     async def execute(self) -> object:
         self.progress("file 7")
         self.emit("told", at=self._orchestree.pulse.last)
-        return self.gate.wait(DEADLINE_S)
+        return await self.sleep(3600.0)
 
 
 @pytest.fixture(params=[ThreadExecutor, CoroutineExecutor])
 def either(host: RecordingHost, request: pytest.FixtureRequest) -> Iterator[Executor]:
     made: Executor = request.param(host)
     yield made
-    AsyncTells.gate.set()
     made.close()
-    AsyncTells.gate.clear()
 
 
 def of_kind(executor: Executor, thread: type[BaseAgent], task: type[BaseAgent]) -> type[BaseAgent]:

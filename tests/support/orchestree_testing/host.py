@@ -75,6 +75,10 @@ class RecordingHost:
             f"message {name!r} of {run}",
         )
 
+    def trace_so_far(self, run: RunId) -> list[str]:
+        """Return the names of the messages that a run has emitted, in the order in which they came."""
+        return [message.name for message in self.of(RunMessage, run)]
+
     def trace(self, run: RunId) -> list[str]:
         """Return the names of the messages of a run, when it has ended, in the order in which they came."""
         self.wait(RunEnded, run)
