@@ -132,7 +132,7 @@ class TreeReader:
                     self._processes = {at: one for at, one in self._processes.items() if at in self._snapshots}
                 process = self._processes[status.path] = psutil.Process(status.pid)
             cpu_percent, memory = process.cpu_percent(), process.memory_info()
-        except psutil.Error:
+        except (psutil.Error, OSError):  # it has ended, or there is no free descriptor to look with
             return status
         return replace(status, cpu_percent=cpu_percent, memory_bytes=memory.rss)
 

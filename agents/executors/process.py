@@ -6,7 +6,6 @@ All its methods and callbacks run in the supervision thread; nothing here waits,
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
 import signal
 import sys
@@ -30,7 +29,7 @@ from orchestree.agents.process.payload import check_payload, dump_launch
 from orchestree.agents.process.relay import LAST_TURN, Relay
 from orchestree.agents.process.running import Process, open_channels, standby_name
 from orchestree.agents.process.sources import Source, sources_of
-from orchestree.agents.process.sweep import sweep
+from orchestree.agents.process.sweep import Estate, sweep
 from orchestree.agents.process.wire import (
     RECYCLE,
     STOP,
@@ -44,7 +43,7 @@ from orchestree.agents.process.wire import (
     NotForked,
     Paused,
     Ready,
-    Terminate,
+    SignalGroup,
 )
 from orchestree.strategies.errors import SpecError
 
@@ -73,16 +72,13 @@ class ProcessExecutor:
         self._loop = host.loop
         self._server: ForkServer | None = None
         self._relay: Relay | None = None
-        self._processes: dict[RunId, Process] = {}
-        """By the name that the fork server knows them by."""
-        self._standbys: dict[str, Process] = {}
-        """By the path of their agent."""
+        self._processes: dict[RunId, Process] = {}  # by the name that the fork server knows them by
+        self._standbys: dict[str, Process] = {}  # by the path of their agent
         self._sources: set[Source] = set()  # that a new server is to load as well
         self._cold: set[Source] = set()
         self._answers: dict[Source, Loaded] = {}
         self._answers_due = 0
-        self._token = ""
-        """Stands in the marks of all that a fork server has made."""
+        self._token = ""  # stands in the marks of all that a fork server has made
         self._serials = itertools.count(1)
         self._sweeper: threading.Thread | None = None
         self._oom_kills: OomKills | None = None
@@ -149,18 +145,19 @@ class ProcessExecutor:
         elif hung:
             process.kill(signal.SIGABRT)
             self._kill_in(process, LAST_WORD_S)
-        elif process.launch.shutdown_s == 0.0 or self._server is None:
+        elif process.launch.shutdown_s == 0.0:
             process.kill()
         else:
             process.killed = True
-            self._server.send(Terminate(process.name))
+            self._signal_group(process, signal.SIGTERM)
             self._kill_in(process, LAST_WORD_S)
 
     def look(self, run: RunId) -> None:
-        """Report what stands in the memory file; one that has said its last words is not silent but about to exit."""
+        """Report what stands in the memory file; one that is about to exit is not silent."""
         if process := self._find(run):
             progress = read_progress(process.memory)
-            at = time.monotonic() if process.end is not None else progress.at or process.started
+            is_ending = process.end is not None or process.killed
+            at = time.monotonic() if is_ending else progress.at or process.started
             self._host.report(RunProgress(run, at, progress.words))
 
     def measure(self, run: RunId) -> None:
@@ -198,17 +195,17 @@ class ProcessExecutor:
             self._oom_kills.close()
             self._oom_kills = None
 
+    def _signal_group(self, process: Process, number: signal.Signals) -> None:
+        if self._server is not None:
+            self._server.send(SignalGroup(process.name, number))
+
     def _find(self, run: RunId) -> Process | None:
         process = self._processes.get(run) or self._processes.get(standby_name(run))
         return process if process is not None and not process.stands_by else None
 
     def _has_begun(self, standby: Process, launch: Launch) -> bool:
         """Have a process that stands by begin this run; one that was made for another is killed."""
-        made_for = standby.launch
-        fits = made_for.run == launch.run and all(
-            getattr(made_for, part) is getattr(launch, part) for part in ("agent", "config", "params")
-        )
-        if fits and not standby.killed and standby.begin():
+        if standby.fits(launch) and standby.begin():
             standby.launch = launch
             return True
         standby.kill()
@@ -277,7 +274,12 @@ class ProcessExecutor:
                 if answer.temperature != "late" and not answer.problem:
                     self._sources.add(source)
             case Forked() if process := self._processes.get(answer.run):
-                process.pid, process.pidfd = answer.pid, descriptors.pop()
+                process.pid = answer.pid
+                if not descriptors:  # the kernel has found none free for the pidfd
+                    process.fail_start("too many open files")
+                    self._signal_group(process, signal.SIGKILL)
+                    return
+                process.pidfd = descriptors.pop()
                 if process.killed:
                     process.kill()
                 if process.ready:
@@ -302,14 +304,16 @@ class ProcessExecutor:
         server, self._server = self._server, None
         lost, token = list(self._processes.values()), self._token
         assert server is not None
+        pidfds = []
         for process in lost:
             process.kill()
-        pidfds = [os.dup(process.pidfd) for process in lost if process.pidfd is not None]
+            if process.pidfd is not None:
+                pidfds.append(process.pidfd)
+                process.pidfd = None
 
         def wait() -> None:
-            survivors = sweep(f"{token}:", server.pid, pidfds)
+            survivors = sweep(Estate(f"{token}:", server.pid), pidfds)
             server.reap()
-            close_all(pidfds)
             with suppress(RuntimeError):  # the loop is closed, so all ends have been reported
                 self._loop.call_soon_threadsafe(self._lose, lost, survivors)
 
@@ -320,6 +324,7 @@ class ProcessExecutor:
         for process in lost:
             if self._processes.get(process.name) is process:
                 self._finish(process, None, survivors)
+                survivors = ()  # they are said once
 
     def _listen(self, process: Process, most: int = TURN) -> None:
         for message in process.control.receive(most):

@@ -7,10 +7,11 @@ neither.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 VARIABLE: Final = "ORCHESTREE_RUN"
@@ -22,6 +23,10 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _CHILDREN: Final = "/proc/{}/task/{}/children"
 _LISTS_CHILDREN: Final = os.path.exists(_CHILDREN.format(os.getpid(), os.getpid()))
 """Whether the kernel was built with CONFIG_PROC_CHILDREN; otherwise all processes have to be asked for their parent."""
+
+
+class NoDescriptors(Exception):
+    """There is no free descriptor to look with: nothing was found out."""
 
 
 def children_of(pid: int) -> list[int]:
@@ -71,7 +76,11 @@ def descendants_of(pid: int) -> list[int]:
 
 
 def mark_of(pid: int) -> str:
-    """Return the mark that a process carries; empty if it has none, is a zombie or belongs to somebody else."""
+    """Return the mark that a process carries; empty if it has none, is a zombie or belongs to somebody else.
+
+    Raises:
+        NoDescriptors
+    """
     name = f"{VARIABLE}=".encode()
     with suppress(OSError):
         for variable in _read(f"/proc/{pid}/environ").split(b"\0"):
@@ -91,9 +100,11 @@ def kill_if(pid: int, is_meant: Callable[[], bool]) -> int | None:
 
     Raises:
         PermissionError: it belongs to somebody else.
+        NoDescriptors
     """
     try:
-        pidfd = os.pidfd_open(pid)
+        with _descriptors():
+            pidfd = os.pidfd_open(pid)
     except OSError:
         return None
     try:
@@ -120,7 +131,8 @@ def memory_of_tree(pid: int) -> int:
 
 def processes() -> Iterable[int]:
     """Return the pids of all processes that can be seen."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    with _descriptors():
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def is_zombie(pid: int) -> bool:
@@ -143,5 +155,15 @@ def _status(pid: int) -> list[bytes]:
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with _descriptors(), open(path, "rb") as file:
         return file.read()
+
+
+@contextmanager
+def _descriptors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise NoDescriptors from error
+        raise

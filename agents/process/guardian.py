@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .deathsig import adopt_orphans
-from .descendants import ChildList, children_of, descendants_of, kill_if, mark_of, parent_of
+from .descendants import ChildList, NoDescriptors, children_of, descendants_of, kill_if, mark_of, parent_of
 
 PATIENCE_S: Final = 2.0
 """How long what an agent left behind may take to die of SIGKILL, before it counts as a leak."""
@@ -138,7 +138,13 @@ class Guardian:
         remains.forget_dead()
         left = remains.left = set(remains.dying)
         for pid in self._children.read():
-            if pid in left or self._is_own(pid) or not remains.include(pid):
+            if pid in left or self._is_own(pid):
+                continue
+            try:
+                is_meant = remains.include(pid)
+            except NoDescriptors:
+                is_meant = True  # perhaps; it is looked at again, and not killed without a descriptor
+            if not is_meant:
                 continue
             for each in (pid, *descendants_of(pid)):
                 if each not in left:
@@ -164,7 +170,7 @@ def is_readable(descriptor: int) -> bool:
 
 def _kill(pid: int) -> int | None:
     """Send SIGKILL to a process below this one; return its pidfd, or None if it has gone or may not be killed."""
-    with suppress(PermissionError):
+    with suppress(PermissionError, NoDescriptors):
         return kill_if(pid, lambda: _descends_from(os.getpid(), pid))
     return None
 

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
+from orchestree.agents.ends import Cause, CrashReport, abnormal
 from orchestree.agents.executor import Launch, RunId
 
 from . import memory
@@ -96,6 +97,18 @@ class Process:
     cut_off: bool = False
     kill_timer: asyncio.TimerHandle | None = None
     stands_by: bool = False
+
+    def fits(self, launch: Launch) -> bool:
+        """Return whether it was made for this very launch, and can still be had."""
+        mine = self.launch
+        same = mine.agent is launch.agent and mine.config is launch.config and mine.params is launch.params
+        return same and mine.run == launch.run and not self.killed
+
+    def fail_start(self, message: str) -> None:
+        """Have its end, whatever it will look like, be that of a failed start."""
+        report = CrashReport(cause=Cause.START_FAILED, message=message, phase="setup")
+        self.end = End(abnormal(report.cause), report, b"")
+        self.killed = True
 
     def begin(self) -> bool:
         """Have one that stands by begin; return False if it has ended."""

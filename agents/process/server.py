@@ -28,7 +28,7 @@ from .deathsig import die_with_parent, outlive_parent
 from .guardian import Guardian
 from .memory import faults
 from .sources import Source, load, missing
-from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, Paused, Terminate, receive_request, send_request
+from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, Paused, SignalGroup, receive_request, send_request
 
 _UNTOUCHED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ})
 """The first two cannot be changed; the others Python itself ignores."""
@@ -146,10 +146,10 @@ class Server:
                 self._load(request)
             case Fork() as request, descriptors:
                 self._fork(request, descriptors)
-            case Terminate(run), _:
+            case SignalGroup(run, number), _:
                 for each in self._children.values():
                     if each.run == run:
-                        each.signal_group(signal.SIGTERM)
+                        each.signal_group(number)
             case _:
                 self.end()
 

@@ -8,39 +8,58 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
 from typing import Final
 
-from .descendants import is_zombie, kill_if, mark_of, processes
+from .descendants import NoDescriptors, is_zombie, kill_if, mark_of, processes
 
 PATIENCE_S: Final = 2.0
 """How long those that were sent SIGKILL may take to die."""
+RETRY_S: Final = 0.02
+"""When to look again if nothing could be done: no free descriptor to look with, or not allowed."""
 
 
-def sweep(prefix: str, session: int, dying: Iterable[int]) -> tuple[int, ...]:
-    """Kill all processes that belong to a dead fork server, until none is left; return the pids of survivors.
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """What a dead fork server has left.
 
-    Blocks for as long as it takes to look at all processes, at least twice, and to wait for those that were found.
-
-    Args:
+    Attributes:
         prefix: of the marks that it has given.
         session: its own, whose number nobody else can have before the server is reaped.
-        dying: pidfds of agents that have been sent SIGKILL, and may still start something.
+    """
+
+    prefix: str
+    session: int
+
+    def includes(self, pid: int) -> bool:
+        """Return whether a process belongs to it and has not ended."""
+        belongs = mark_of(pid).startswith(self.prefix) or (self.session > 1 and _session_of(pid) == self.session)
+        return belongs and not is_zombie(pid)
+
+
+def sweep(estate: Estate, dying: Iterable[int]) -> tuple[int, ...]:
+    """Kill all that belongs to a dead fork server, until nothing is left; return the pids of survivors.
+
+    Blocks for as long as it takes to look at all processes, at least twice, and to wait for those that were found.
+    Closes `dying`: pidfds of agents that have been sent SIGKILL, and may still start something.
     """
     deadline = time.monotonic() + PATIENCE_S
     for pidfd in dying:
-        _has_ended(pidfd, deadline)
-
-    def is_meant(pid: int) -> bool:
-        belongs = mark_of(pid).startswith(prefix) or _session_of(pid) == session
-        return belongs and not is_zombie(pid)
-
+        _await_end(pidfd, deadline)
+    left: set[int] = set()
     while True:
-        found = {pid for pid in processes() if is_meant(pid)}
-        if not found or not _end(found, is_meant, deadline):
-            return tuple(sorted(found))
+        killed = False
+        with suppress(NoDescriptors):
+            left = {pid for pid in processes() if estate.includes(pid)}
+            if not left:
+                return ()
+            killed = bool({pid for pid in left if _kill(pid, estate, deadline)})
+        if time.monotonic() > deadline:
+            return tuple(sorted(pid for pid in left if os.path.exists(f"/proc/{pid}") and not is_zombie(pid)))
+        if not killed:
+            time.sleep(RETRY_S)
 
 
 def _session_of(pid: int) -> int | None:
@@ -49,21 +68,19 @@ def _session_of(pid: int) -> int | None:
     return None
 
 
-def _end(pids: set[int], is_meant: Callable[[int], bool], deadline: float) -> bool:
-    """Kill these; return whether there is reason to look again."""
-    pidfds: list[int] = []
-    for pid in pids:
-        with suppress(PermissionError):
-            pidfd = kill_if(pid, partial(is_meant, pid))
-            if pidfd is not None:
-                pidfds.append(pidfd)
-    ended = [_has_ended(pidfd, deadline) for pidfd in pidfds]
-    for pidfd in pidfds:
-        os.close(pidfd)
-    return all(ended) and time.monotonic() < deadline and len(pidfds) > 0
+def _kill(pid: int, estate: Estate, deadline: float) -> bool:
+    """Kill a process and wait for its end; return whether it was there and could be killed."""
+    with suppress(PermissionError):
+        pidfd = kill_if(pid, lambda: estate.includes(pid))
+        if pidfd is not None:
+            _await_end(pidfd, deadline)
+            return True
+    return False
 
 
-def _has_ended(pidfd: int, deadline: float) -> bool:
+def _await_end(pidfd: int, deadline: float) -> None:
+    """Wait for the end of a process, and close its pidfd."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    os.close(pidfd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import os
 import pickle
+import signal
 import socket
 import struct
 import threading
@@ -87,10 +88,11 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
-class Terminate:
-    """Send SIGTERM to the process group."""
+class SignalGroup:
+    """Send a signal to the process group."""
 
     run: RunId
+    number: signal.Signals
 
 
 @dataclass(frozen=True, slots=True)
