@@ -9,13 +9,17 @@ import multiprocessing
 import multiprocessing.util
 import os
 import socket
+import sys
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn, cast
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO, cast
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.async_agent import AsyncAgent
-from orchestree.agents.executor import RunEnded
+from orchestree.agents.executor import Launch, RunEnded, RunId
 from orchestree.agents.lifecycle import (
     describe,
     failed_run,
@@ -31,7 +35,7 @@ from orchestree.agents.loading import enter_agent_process
 from . import payload
 from .descendants import VARIABLE
 from .endings import with_note
-from .memory import SharedPulse, faults, read_launch
+from .memory import SharedPulse, faults, make, read_launch
 from .outlet import install, outlet
 from .sources import load
 from .wire import GO, RECYCLE, End, Fork, Ready, receive_request, send
@@ -44,43 +48,101 @@ else:
     from multiprocess.process import BaseProcess
 
 
-def main(descriptor: int) -> NoReturn:
-    """Be the process of an agent whose modules cannot be loaded before the fork."""
+REHEARSALS: Final = 10
+"""CPython adapts a function after eight calls."""
+
+Received = tuple[object, list[int]] | None
+"""What `receive_request` returns."""
+
+
+def main(descriptors: tuple[int, int]) -> NoReturn:
+    """Be the process of an agent whose modules cannot be loaded before the fork.
+
+    Args:
+        descriptors: where to wait for what to be, and where to say that it is ready.
+    """
     install()
     faults.enable()
-    live(socket.socket(fileno=descriptor))
+    clear_exit()
+    sock, ready = descriptors
+    process = AgentProcess(ready)
+    process._parent_pid = os.getppid()
+    live(process, lambda: hear(socket.socket(fileno=sock)))
 
 
-def live(sock: socket.socket) -> NoReturn:
-    """Wait at `sock` to be told which agent to run, and be its process until its end."""
-    code = 1
-    atexit._clear()  # those are the fork server's
+def clear_exit() -> None:
+    """Have nothing done at the exit of this process and its forks, but what both libraries always do."""
+    atexit._clear()
     for library in (multiprocess, multiprocessing):
         atexit.register(library.util._exit_function)
+
+
+def hear(sock: socket.socket) -> Received:
+    """Wait until it is said what to be."""
+    with sock:
+        return receive_request(sock)
+
+
+def live(process: AgentProcess, told: Callable[[], Received]) -> NoReturn:
+    """Be the process of the agent that `told` returns, until its end."""
+    code = 1
+    process._told = told
+    # It is /dev/null already, and to open that again takes long.
+    process._stdin, sys.stdin = sys.stdin, None
     try:
-        code = AgentProcess(sock)._bootstrap(os.pidfd_open(os.getppid()))  # type: ignore[attr-defined]
+        code = process._bootstrap(os.pidfd_open(os.getppid()))  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
     finally:
         os._exit(code)
+
+
+class Rehearsal(Agent):
+    """What `rehearse` runs."""
+
+    def setup(self) -> None:
+        """Send a message, to nobody."""
+        self.emit("rehearsal", seconds=0.0)
+
+    def execute(self) -> None:
+        """Return at once."""
+
+
+def rehearse() -> None:
+    """Do in the fork server, until the interpreter has adapted its code to it, what each child is going to do.
+
+    What a child does for the first time takes longer, and copies more of the memory that it shares with its parent.
+    """
+    launch = Launch(run=RunId("rehearsal", 1), agent=Rehearsal, config=Rehearsal.Config(), params={})
+    for _ in range(REHEARSALS):
+        memory = make("", payload.dump_launch(launch).content)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            SharedPulse(memory)
+            agent = make_agent(read_launch(memory), outlet.emit)
+            copy_context().run(run_hooks, cast(Agent, agent), partial(send, ours, Ready()))
+        os.close(memory)
 
 
 class AgentProcess(BaseProcess):
     """Makes this process one of `multiprocess`, so that agents can use all of that."""
 
     _start_method = None
+    _parent_pid: int
+    _told: Callable[[], Received]
+    _stdin: TextIO
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Wait at `sock`, when the time has come."""
+    def __init__(self, ready: int) -> None:
+        """Be made by the parent, for all its children; `ready` is where they say that they are."""
         super().__init__(name="spare")
-        self._parent_pid = os.getppid()
-        self._sock = sock
+        self._ready = ready
 
     def run(self) -> None:
         """Run the agent, after what `multiprocess` has done for itself and the standard library would do as well."""
+        sys.stdin = self._stdin
         enter_agent_process()
         multiprocessing.util._finalizer_registry.clear()  # type: ignore[attr-defined]
         multiprocessing.util._run_after_forkers()  # type: ignore[attr-defined]
-        match receive_request(self._sock):
+        match self._told():
             case Fork() as request, [control, data, out, err, memory, *inherited]:
                 self.name = multiprocessing.current_process().name = request.run.path
                 payload.inherited[:] = inherited
@@ -141,9 +203,11 @@ class AgentProcess(BaseProcess):
         self._say_end(await run_hooks_async(agent, self._say_ready))
 
     def _say_ready(self) -> None:
-        with suppress(OSError), self._sock:
+        with suppress(OSError):
             send(self._control, Ready())
-            self._sock.send(b"ready")
+        with suppress(BlockingIOError):  # enough have said so
+            os.write(self._ready, b"r")
+        os.close(self._ready)
 
     def _say_end(self, ended: RunEnded) -> None:
         report = ended.report

@@ -69,9 +69,8 @@ def read_stacks(descriptor: int) -> str:
 
 def read_launch(descriptor: int) -> Launch:
     """Unpickle the launch. Raises whatever an unpickled object raises."""
-    os.lseek(descriptor, LAUNCH_AT, os.SEEK_SET)
-    with open(descriptor, "rb", closefd=False) as file:
-        launch: Launch = pickle.load(file)
+    size = os.lseek(descriptor, 0, os.SEEK_END) - LAUNCH_AT
+    launch: Launch = pickle.loads(os.pread(descriptor, size, LAUNCH_AT))
     return launch
 
 

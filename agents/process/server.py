@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
@@ -32,6 +32,11 @@ from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, Paused, SignalG
 
 _UNTOUCHED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ})
 """The first two cannot be changed; the others Python itself ignores."""
+BATCH: Final = 80
+"""When so many descriptors of processes to be made are open here, those processes are made, 16 of them as a rule."""
+
+Told = tuple[Fork, list[int]]
+"""What a process is to be, and the descriptors that it gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +61,26 @@ class Child:
     """A process that has not been reaped yet, so its pid cannot belong to anybody else.
 
     Attributes:
-        sock: where it waits to be told what it is, and says that it is ready.
+        pidfd: -1 until it is watched.
+        sock: where it waits to be told what it is; None if it does not.
         run: None until it has been told.
         mark: of all that it starts.
     """
 
     pid: int
-    pidfd: int
-    sock: socket.socket
+    pidfd: int = -1
+    sock: socket.socket | None = None
     run: RunId | None = None
     mark: str = ""
 
-    def become(self, request: Fork, descriptors: list[int]) -> bool:
+    def become(self, told: Told) -> bool:
         """Tell it what it is. Return False if it is not alive any more."""
-        try:
-            send_request(self.sock, request, descriptors)
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
+        sock, self.sock = self.sock, None
+        assert sock is not None
+        with sock, suppress(BrokenPipeError, ConnectionResetError):
+            send_request(sock, *told)
+            return True
+        return False
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to it, and to whatever it has started that did not leave its process group."""
@@ -103,17 +110,18 @@ class Server:
         self._spare: Child | None = None
         self._children: dict[int, Child] = {}
         self._pids: dict[int, Child] = {}
-        self._starting: dict[int, socket.socket] = {}
+        self._ready, self._say_ready = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # all children write to one pipe
         self._poll = select.epoll()  # which answers in the order in which things happened; poll() does not
         self._orchestrator = os.pidfd_open(os.getppid())
         self._guardian = Guardian(self._pids.__contains__)
-        for descriptor in (state.sock, self._orchestrator, self._guardian.bell):
+        for descriptor in (state.sock, self._ready, self._orchestrator, self._guardian.bell):
             self._poll.register(descriptor, select.EPOLLIN)
         if os.getppid() != state.orchestrator:
             self.end()
 
     def serve(self) -> NoReturn:
         """Load what is to be warm, then answer requests and reap, until the orchestrator is gone."""
+        child.rehearse()
         self._load_again(list(self._state.warm))
 
     def _load_again(self, left: list[Source]) -> NoReturn:
@@ -129,8 +137,8 @@ class Server:
             for descriptor, _ in self._poll.poll(self._guardian.patience()):
                 if descriptor in self._children:
                     self._reap(descriptor)
-                elif descriptor in self._starting:
-                    self._note_start(descriptor)
+                elif descriptor == self._ready:
+                    self._make_spare()
                 elif descriptor == self._state.sock:
                     self._answer()
                 elif descriptor == self._guardian.bell:
@@ -141,11 +149,28 @@ class Server:
                 self._guardian.look()
 
     def _answer(self) -> None:
-        match receive_request(self._sock):
+        """Make the processes that are asked for, or do the one other thing."""
+        forks: list[Told] = []
+        held = 0
+        while held < BATCH:
+            try:
+                received = receive_request(self._sock, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            match received:
+                case Fork() as request, descriptors:
+                    forks.append((request, descriptors))
+                    held += len(descriptors)
+                case _:
+                    self._fork_all(forks)
+                    self._answer_other(received)
+                    return
+        self._fork_all(forks)
+
+    def _answer_other(self, received: child.Received) -> None:
+        match received:
             case Load() as request, _:
                 self._load(request)
-            case Fork() as request, descriptors:
-                self._fork(request, descriptors)
             case SignalGroup(run, number), _:
                 for each in self._children.values():
                     if each.run == run:
@@ -190,44 +215,62 @@ class Server:
     def _settle(self) -> None:
         settle()
         self._guardian.listen()
+        self._agent_process = child.AgentProcess(self._say_ready)
 
-    def _fork(self, request: Fork, descriptors: list[int]) -> None:
-        cold = not self._state.cold.isdisjoint(request.sources)
+    def _fork_all(self, forks: list[Told]) -> None:
+        """Make processes in a row: whatever is done between two forks costs a copy of each page that it touches."""
+        made: list[Child | OSError] = []
+        for told in forks:
+            try:
+                made.append(self._make(told, [each for _, some in forks if some is not told[1] for each in some]))
+            except OSError as error:
+                made.append(error)
+        for (request, descriptors), each in zip(forks, made, strict=True):
+            self._answer_fork(request, each)
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _answer_fork(self, request: Fork, made: Child | OSError) -> None:
         try:
-            made = self._fresh_child(request, descriptors) if cold else self._warm_child(request, descriptors)
+            if isinstance(made, OSError):
+                raise made
+            if made.pidfd < 0:
+                self._watch(made)
             made.run, made.mark = request.run, request.mark
-            self._starting[made.sock.fileno()] = made.sock
-            self._poll.register(made.sock, select.EPOLLIN)
             self._reply(Forked(request.run, made.pid), made.pidfd)
         except OSError as error:
             self._reply(NotForked(request.run, str(error)))
-        for descriptor in descriptors:
-            os.close(descriptor)
 
-    def _note_start(self, descriptor: int) -> None:
-        """Make a spare if a child has become ready; none if it has ended before, which is to be told first."""
-        is_ready = False
-        with self._starting.pop(descriptor) as sock, suppress(ConnectionResetError):
-            self._poll.unregister(sock)
-            is_ready = bool(sock.recv(1))
-        if is_ready and self._spare is None:
-            with suppress(OSError):  # then there is none
-                self._spare = self._new_child(fresh=False)
+    def _make(self, told: Told, unwanted: Sequence[int]) -> Child:
+        """Return a process that knows what it is, and has none of the descriptors that are `unwanted`.
 
-    def _warm_child(self, request: Fork, descriptors: list[int]) -> Child:
+        Raises:
+            OSError: no more processes, or open files.
+        """
+        request, descriptors = told
+        if not self._state.cold.isdisjoint(request.sources):
+            fresh = self._waiting_child((*descriptors, *unwanted), fresh=True)
+            fresh.become(told)
+            return fresh
         spare, self._spare = self._spare, None
-        if spare is None or not spare.become(request, descriptors):
-            spare = self._new_child(descriptors, fresh=False)
-            spare.become(request, descriptors)
-        return spare
+        if spare is not None and spare.become(told):
+            return spare
+        pid = os.fork()
+        if pid == 0:
+            self._live(lambda: told, unwanted)
+        return Child(pid)
 
-    def _fresh_child(self, request: Fork, descriptors: list[int]) -> Child:
-        made = self._new_child(descriptors, fresh=True)
-        made.become(request, descriptors)
-        return made
+    def _make_spare(self) -> None:
+        """Make one, if there is none, because a child has become ready."""
+        os.read(self._ready, 4096)
+        if self._spare is None:
+            with suppress(OSError):  # then there is none
+                spare = self._waiting_child()
+                self._watch(spare)
+                self._spare = spare
 
-    def _new_child(self, unwanted: Sequence[int] = (), *, fresh: bool) -> Child:
-        """Fork; the child closes what is `unwanted`, and waits for what it is to be, perhaps as a fresh interpreter.
+    def _waiting_child(self, unwanted: Sequence[int] = (), *, fresh: bool = False) -> Child:
+        """Return a process that waits for what it is to be, perhaps as a fresh interpreter.
 
         Raises:
             OSError: no more processes, or open files.
@@ -238,37 +281,52 @@ class Server:
             pid = os.fork()
             if pid == 0:
                 ours.close()
-                self._live(theirs, unwanted, fresh=fresh)
+                self._live(lambda: child.hear(theirs), unwanted, theirs if fresh else None)
             on_failure.pop_all()
-        with suppress(OSError):  # the child does the same; by now it may even be another program
-            os.setpgid(pid, pid)
-        try:
-            made = Child(pid, os.pidfd_open(pid), ours)
-        except OSError:
-            ours.close()
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise
-        self._watch(made)
-        return made
+        return Child(pid, sock=ours)
 
-    def _live(self, sock: socket.socket, unwanted: Sequence[int], *, fresh: bool) -> NoReturn:
-        """Be the child. No frame of the server is ever returned to."""
+    def _live(
+        self, told: Callable[[], child.Received], unwanted: Sequence[int], fresh: socket.socket | None = None
+    ) -> NoReturn:
+        """Be the child. No frame of the server is ever returned to.
+
+        Args:
+            told: returns what to be.
+            unwanted: descriptors to be closed.
+            fresh: where a fresh interpreter is told what to be.
+        """
         try:
             die_with_parent(self._pid)
             os.setpgid(0, 0)
-            own = (self._orchestrator, self._state.sock)
             self._poll.close()
             self._guardian.leave()
-            for descriptor in (*own, *self._children, *self._starting, *unwanted):
+            if self._spare is not None and self._spare.sock is not None:
+                self._spare.sock.close()
+            for descriptor in (self._orchestrator, self._state.sock, self._ready, *self._children, *unwanted):
                 os.close(descriptor)
-            if fresh:
-                replace_process("child", sock.fileno(), [sock.fileno()])
-            child.live(sock)
+            if fresh is not None:
+                kept = (fresh.fileno(), self._say_ready)
+                replace_process("child", kept, [*kept])
+            child.live(self._agent_process, told)
         finally:
             os._exit(1)
 
     def _watch(self, made: Child) -> None:
+        """Hear of its end.
+
+        Raises:
+            OSError: no more open files; it has been killed.
+        """
+        with suppress(OSError):  # the child does the same; by now it may even be another program
+            os.setpgid(made.pid, made.pid)
+        try:
+            made.pidfd = os.pidfd_open(made.pid)
+        except OSError:
+            if made.sock is not None:
+                made.sock.close()
+            os.kill(made.pid, signal.SIGKILL)
+            os.waitpid(made.pid, 0)
+            raise
         self._children[made.pidfd] = self._pids[made.pid] = made
         self._poll.register(made.pidfd, select.EPOLLIN)
 
@@ -282,8 +340,9 @@ class Server:
         del self._pids[ended.pid]
         if ended is self._spare:
             self._spare = None
-        if ended.run is None or remains is None:
+        if ended.sock is not None:
             ended.sock.close()
+        if ended.run is None or remains is None:
             return
         exited = Exited(ended.run, status, usage.ru_maxrss * 1024)
         self._guardian.await_end(remains, lambda left: self._reply(replace(exited, survivors=left)))
@@ -318,6 +377,7 @@ def settle() -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faults.enable()
+    child.clear_exit()
     outlet.install()  # also ends the threads of sinks that modules have added
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # a module may have closed it

@@ -223,14 +223,14 @@ def send_request(sock: socket.socket, message: object, descriptors: Iterable[int
     socket.send_fds(sock, [pickle.dumps(message, pickle.HIGHEST_PROTOCOL)], list(descriptors))
 
 
-def receive_request(sock: socket.socket) -> tuple[object, list[int]] | None:
+def receive_request(sock: socket.socket, flags: int = 0) -> tuple[object, list[int]] | None:
     """Return one packet and the descriptors that came with it, none inheritable; None at the end.
 
     `socket.recv_fds` would leave the descriptors inheritable.
     """
     room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
     try:
-        packet, extras, _, _ = sock.recvmsg(REQUEST, room, socket.MSG_CMSG_CLOEXEC)
+        packet, extras, _, _ = sock.recvmsg(REQUEST, room, flags | socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:  # the end, of somebody who has left something unread
         return None
     descriptors = array.array("i")
