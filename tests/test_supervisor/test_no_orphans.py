@@ -158,6 +158,7 @@ def test_nothing_outlives_a_program_that_ends_so_again_and_again(tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.timeout(300)
 def test_nothing_outlives_a_program_that_is_killed_fifty_times(tmp_path: Path) -> None:
     expect_nobody_after(kill_the_program, tmp_path, 50)

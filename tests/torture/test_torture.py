@@ -69,6 +69,7 @@ def tail(file: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_a_tortured_tree_survives_and_its_log_accounts_for_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
