@@ -15,14 +15,14 @@ from orchestree_testing.trees import PATIENCE, a_tree, types
 
 from orchestree import EventType
 from orchestree.agents.ends import Cause
-from orchestree.agents.process import sweep
+from orchestree.agents.process import descendants, sweep
 from orchestree.agents.process.descendants import VARIABLE
 from orchestree.supervisor import AgentCrashed
 
 
 @pytest.mark.slow
 def test_who_is_lost_is_not_called_hung_however_long_the_search_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    processes = sweep.processes
+    processes = descendants.processes
 
     def slowly() -> Iterable[int]:
         threading.Event().wait(1.0)  # as on a machine with very many processes
