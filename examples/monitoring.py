@@ -20,7 +20,7 @@ Shows, among others:
     STARTING sensor        incarnation 2 (process)
     READY    sensor        after 0.01 s
     RESTART  sensor        in 0.24 s (2nd failure in a row)
-    CRASHED  sensor        incarnation 3, up 2.01 s: killed by SIGKILL
+    CRASHED  sensor        incarnation 3, up 2.01 s: killed by SIGKILL (possibly out of memory)
     RESTART  sensor        in 0.41 s (3rd failure in a row)
 Among others, in this order:
     orchestrator_started

@@ -12,7 +12,8 @@ from orchestree.agents.ends import CrashReport
 REMEMBERED: Final = 1_000
 """So many different crashes are remembered, those that came last; one that was forgotten counts from 1 again."""
 
-_FRAME: Final = re.compile(r'File "([^"\n]*)", line \d+,? in (.*)')
+_FRAME: Final = re.compile(r'File "([^"\n]*)", line \d+,? in (.*)(?:\n    (?! )(.*))?')
+"""The file of a frame, its function, and the line of code where that is known."""
 _FAULTY_THREAD: Final = re.compile(r"^Current thread .*\n((?:  .*\n?)*)", re.MULTILINE)
 
 
@@ -43,7 +44,7 @@ class CrashBook:
 
 
 def fingerprint(report: CrashReport) -> str:
-    """Return 12 hexadecimal digits: equal when cause, kind of failure and the functions that it came through are.
+    """Return 12 hexadecimal digits: equal when cause, kind of failure and the code that it came through are.
 
     Line numbers, addresses and the words of an exception, which often hold values, do not count. Where nothing but
     words is known, they do.
@@ -51,7 +52,7 @@ def fingerprint(report: CrashReport) -> str:
     faulty = _FAULTY_THREAD.search(report.stacks)
     frames = _FRAME.findall(report.traceback or (faulty.group(1) if faulty else ""))
     kind = [*report.exception_types[:1], report.signal or "", str(report.exit_code)]
-    places = [f"{file.rpartition('/')[2]}:{function}" for file, function in frames]
+    places = [f"{file.rpartition('/')[2]}:{function}:{code}" for file, function, code in frames]
     known = bool(places) or report.signal is not None or report.exit_code is not None
     parts = [report.cause, report.phase, *kind, *places, *([] if known else [report.message])]
     return hashlib.sha256("\n".join(parts).encode(errors="replace")).hexdigest()[:12]

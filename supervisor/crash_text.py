@@ -12,7 +12,7 @@ def details(report: CrashReport) -> list[str]:
         silent = "" if report.silent_s is None else f"; last progress {report.silent_s:.3g} s before its end"
         found.append(f"it was doing: {report.progress}{silent}")
     if report.max_memory is not None:
-        found.append(f"peak memory {report.max_memory / 1e6:.1f} MB, pid {report.pid}")
+        found.append(f"peak memory {report.max_memory / 2**20:.1f} MiB, pid {report.pid}")
     found += report.traceback.rstrip().splitlines()
     found += report.stacks.splitlines()
     if report.output:

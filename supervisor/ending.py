@@ -10,6 +10,7 @@ from orchestree.agents.executor import RunEnded, RunId
 from orchestree.strategies.restart import Restart
 
 from . import blocking, groups, slots
+from .entry_fields import has_rounds
 from .events import OrchestratorStopped, OrchestratorStopping, RestartCause, StopCause, SupervisorTerminated
 from .inputs import TreeEnded
 from .outcome import agent_ended, given_up, say_restarting, supervisor_gone
@@ -34,7 +35,7 @@ def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
         given_up(world, node, failure, ended.report)
     elif node.purpose is not None:
         _stopped(world, node, _shutdown_error(node, ended))
-    elif recycling is not None and ended.reason.kind is not ExitKind.ABNORMAL:
+    elif recycling is not None and ended.reason.kind is not ExitKind.ABNORMAL and has_rounds(node.entry.agent):
         _recycled(world, node, recycling, _shutdown_error(node, ended))
     else:
         node.result = ended.result

@@ -135,9 +135,14 @@ def max_memory(value: object, executor: str) -> int | None:
     return checks.count("max_memory", value, least=1)
 
 
+def has_rounds(agent: type[BaseAgent]) -> bool:
+    """Return whether runs of this class can end between two rounds."""
+    return issubclass(agent, (LoopingAgent, LoopingAsyncAgent))
+
+
 def max_age(value: object, agent: type[BaseAgent]) -> float | None:
     """Return after how many seconds of being ready a run is recycled; None stands for never."""
-    if value is not None and not issubclass(agent, (LoopingAgent, LoopingAsyncAgent)):
+    if value is not None and not has_rounds(agent):
         raise SpecError(f"max_age={value!r}: needs a looping or periodic agent, which can end between two rounds")
     return time_limit("max_age", value)
 

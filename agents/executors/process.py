@@ -49,8 +49,7 @@ from orchestree.strategies.errors import SpecError
 
 TURN: Final = 64
 """Packets of one control channel that are read at a time."""
-LOAD_S: Final = 120.0
-"""Seconds that the modules of the agents may take to load."""
+LOAD_S: Final = 120.0  # that the modules of the agents may take to load
 LINGER_S: Final = 5.0
 """Seconds to exit in, after the last hook, for an agent whose `shutdown` is ``brutal_kill``."""
 MARK: Final = 200
@@ -80,7 +79,7 @@ class ProcessExecutor:
         self._answers_due = 0
         self._token = ""  # stands in the marks of all that a fork server has made
         self._serials = itertools.count(1)
-        self._sweeper: threading.Thread | None = None
+        self._sweepers: list[threading.Thread] = []
         self._oom_kills: OomKills | None = None
 
     @staticmethod
@@ -183,8 +182,8 @@ class ProcessExecutor:
         if self._server is not None:
             self._server.close()
             self._server = None
-        if self._sweeper is not None:
-            self._sweeper.join()
+        for sweeper in self._sweepers:
+            sweeper.join()
         for process in list(self._processes.values()):
             process.killed = True
             self._finish(process, Exited(process.name, signal.SIGKILL, 0))
@@ -317,8 +316,9 @@ class ProcessExecutor:
             with suppress(RuntimeError):  # the loop is closed, so all ends have been reported
                 self._loop.call_soon_threadsafe(self._lose, lost, survivors)
 
-        self._sweeper = threading.Thread(target=wait, name="orchestree-sweep", daemon=True)
-        self._sweeper.start()
+        sweeper = threading.Thread(target=wait, name="orchestree-sweep", daemon=True)
+        self._sweepers = [*filter(threading.Thread.is_alive, self._sweepers), sweeper]
+        sweeper.start()
 
     def _lose(self, lost: list[Process], survivors: tuple[int, ...]) -> None:
         for process in lost:
@@ -344,11 +344,11 @@ class ProcessExecutor:
         if process.launch.standby:
             self._loop.call_soon(self._stand_by, process.launch)
         if self._oom_kills is not None:
-            self._oom_kills.have_grown()  # what happened before this is not of interest later
+            self._oom_kills.forget()  # what happened before this is not of interest later
 
     def _limit_exit(self, process: Process) -> None:
         grace = process.launch.shutdown_s or LINGER_S
-        if not isinf(grace):
+        if not isinf(grace) and not process.killed:
             self._kill_in(process, grace, cut_off=True)
 
     def _kill_in(self, process: Process, seconds: float, *, cut_off: bool = False) -> None:
@@ -364,7 +364,7 @@ class ProcessExecutor:
         """Report the end of a process that is gone, after all that it has said. None: its server died before."""
         self._listen(process, LAST_TURN)
         lines = self._relay.finish(process.data) if self._relay is not None else ()
-        is_oom = process.may_be_oom(exited) and self._oom_kills is not None and self._oom_kills.have_grown()
+        is_oom = process.may_be_oom(exited) and self._oom_kills is not None and self._oom_kills.claim()
         evidence = process.evidence(exited, lines, is_oom=is_oom)
         if survivors:
             evidence = replace(evidence, survivors=survivors)

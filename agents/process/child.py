@@ -153,6 +153,8 @@ class AgentProcess(BaseProcess):
                 self._control = socket.socket(fileno=control)
                 outlet.open(socket.socket(fileno=data))
                 self._run_agent(request, memory)
+            case _:
+                sys.exit("orchestree: a process of an agent has no descriptors left for its channels")
 
     def _run_agent(self, request: Fork, memory: int) -> None:
         try:

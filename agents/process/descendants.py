@@ -75,22 +75,25 @@ def descendants_of(pid: int) -> list[int]:
     return found
 
 
-def mark_of(pid: int) -> str:
-    """Return the mark that a process carries; empty if it has none, is a zombie or belongs to somebody else.
+def marks_of(pid: int) -> set[str]:
+    """Return the marks that a process carries; none if it is a zombie or belongs to somebody else.
+
+    It has several where a tree runs in an agent of another: what it was started with, and what it was forked with.
 
     Raises:
         NoDescriptors
     """
+    found: set[str] = set()
     name = f"{VARIABLE}=".encode()
     with suppress(OSError):
         for variable in _read(f"/proc/{pid}/environ").split(b"\0"):
             if variable.startswith(name):
-                return variable.removeprefix(name).decode(errors="replace")
+                found.add(variable.removeprefix(name).decode(errors="replace"))
         for line in _read(f"/proc/{pid}/maps").splitlines():
-            _, found, rest = line.partition(b"/memfd:" + MEMORY.encode())
-            if found:
-                return rest.removesuffix(b" (deleted)").decode(errors="replace")
-    return ""
+            _, is_marked, rest = line.partition(b"/memfd:" + MEMORY.encode())
+            if is_marked:
+                found.add(rest.removesuffix(b" (deleted)").decode(errors="replace"))
+    return found
 
 
 def kill_if(pid: int, is_meant: Callable[[], bool]) -> int | None:

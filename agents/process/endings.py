@@ -79,6 +79,12 @@ def classify(known: Evidence) -> RunEnded:
     return RunEnded(run=known.run, reason=said.reason, report=report, result=result, survivors=known.survivors)
 
 
+def _silence(report: CrashReport, known: Evidence) -> float | None:
+    if report.silent_s is not None or not known.progress.at:
+        return report.silent_s
+    return max(0.0, known.ended - known.progress.at)
+
+
 def _complete(report: CrashReport | None, known: Evidence) -> CrashReport | None:
     """Return the report with all that is only known outside of the process."""
     if report is None:
@@ -92,7 +98,7 @@ def _complete(report: CrashReport | None, known: Evidence) -> CrashReport | None
         uptime_s=report.uptime_s or known.uptime_s,
         notes=notes,
         progress=known.progress.words,
-        silent_s=max(0.0, known.ended - known.progress.at) if known.progress.at else None,
+        silent_s=_silence(report, known),
         stacks=known.stacks,
         output=known.output,
         max_memory=known.max_memory or None,

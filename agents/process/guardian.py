@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .deathsig import adopt_orphans
-from .descendants import ChildList, NoDescriptors, children_of, descendants_of, kill_if, mark_of, parent_of
+from .descendants import ChildList, NoDescriptors, children_of, descendants_of, kill_if, marks_of, parent_of
 
 PATIENCE_S: Final = 2.0
 """How long what an agent left behind may take to die of SIGKILL, before it counts as a leak."""
@@ -43,7 +43,7 @@ class Remains:
     def include(self, pid: int) -> bool:
         """Return whether an adopted process was left behind by this run."""
         with suppress(ProcessLookupError):
-            return os.getpgid(pid) == self.group or mark_of(pid) == self.mark
+            return os.getpgid(pid) == self.group or self.mark in marks_of(pid)
         return False
 
     def forget_dead(self) -> None:
@@ -154,11 +154,10 @@ class Guardian:
                         remains.dying[each] = pidfd
 
     def _reap_adopted(self) -> None:
-        with suppress(ChildProcessError):
-            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                if self._is_own(ended.si_pid):
-                    return  # its turn comes, and after it that of those who hide behind it
-                os.waitpid(ended.si_pid, 0)
+        for pid in self._children.read():
+            if not self._is_own(pid):
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
 
 def is_readable(descriptor: int) -> bool:

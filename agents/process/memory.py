@@ -10,6 +10,7 @@ import faulthandler
 import mmap
 import os
 import pickle
+import re
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,8 @@ WORDS: Final = 1_000
 STACKS_AT: Final = 4_096
 LAUNCH_AT: Final = 65_536
 
+_OURS: Final = re.compile(r'agents/(lifecycle|process/child)\.py", line \d+ in \w+$')
+"""A frame of the runtime in a process of an agent; what it was called from is of no interest either."""
 _PROGRESS: Final = struct.Struct("=dI")  # when, and how many bytes of words follow
 
 
@@ -64,7 +67,17 @@ def read_stacks(descriptor: int) -> str:
     if os.pread(descriptor, 1, STACKS_AT) == b"\0":
         return ""
     text = os.pread(descriptor, LAUNCH_AT - STACKS_AT, STACKS_AT).rstrip(b"\0").decode(errors="replace")
-    return text.partition("\nExtension modules:")[0].strip()
+    blocks = text.partition("\nExtension modules:")[0].strip().split("\n\n")
+    return "\n\n".join(kept for block in blocks if (kept := _of_the_agent(block)))
+
+
+def _of_the_agent(block: str) -> str:
+    """Return the stack of one thread down to where the agent was called; empty for a thread that only waits for us."""
+    lines = block.splitlines()
+    ours = next((number for number, line in enumerate(lines) if _OURS.search(line)), len(lines))
+    if ours > 1:
+        return "\n".join(lines[:ours])
+    return "" if block.startswith("Thread") else block
 
 
 def read_launch(descriptor: int) -> Launch:
@@ -85,7 +98,7 @@ class SharedPulse(Pulse):
     def beat(self, at: float | None = None) -> None:
         """See `Pulse.beat`."""
         super().beat(at)
-        struct.pack_into("=d", self._page, 0, self.last)
+        struct.pack_into("d", self._page, 0, self.last)  # native: stored at once, so never read by halves
 
     def say(self, text: str) -> None:
         """See `Pulse.say`; more than `WORDS` bytes are cut off."""

@@ -12,7 +12,7 @@ _EVERYWHERE: Final = Path("/proc/vmstat")
 
 
 class OomKills:
-    """A counter of the kernel's, and how it stood when it was last looked at."""
+    """A counter of the kernel's, and how many of those it counts are accounted for."""
 
     def __init__(self, file: Path) -> None:
         """Open `file`, which holds a line ``oom_kill N``.
@@ -28,10 +28,15 @@ class OomKills:
             os.close(self._descriptor)
             raise
 
-    def have_grown(self) -> bool:
-        """Look again; return whether there were any since the last look."""
-        before, self._count = self._count, self._read()
-        return self._count > before
+    def claim(self) -> bool:
+        """Look again; return whether there was one that nobody has claimed yet, and claim it."""
+        is_new = self._read() > self._count
+        self._count += is_new
+        return is_new
+
+    def forget(self) -> None:
+        """Have nobody claim what there was so far."""
+        self._count = self._read()
 
     def close(self) -> None:
         """Close the file."""

@@ -32,20 +32,21 @@ class Printed:
             os.set_blocking(pipe, False)
 
     def read(self, pipe: int) -> Callable[[], None] | None:
-        """Read some; return what passes it on, and blocks; None at the end."""
+        """Read some; return what passes on the lines that are whole now, and blocks; None at the end."""
         try:
             content = os.read(pipe, _CHUNK)
         except BlockingIOError:
             return _do_nothing
         if not content:
             return None
-        *lines, rest = (self._unfinished[pipe] + content).split(b"\n")
-        self._lines.extend(_text(line) for line in lines[-LINES:])
-        self._unfinished[pipe] = rest[-4 * LINE :]
-        return partial(pass_on, content, self.pipes[pipe])
+        content = self._unfinished[pipe] + content
+        whole = content.rfind(b"\n") + 1 or (len(content) if len(content) > _CHUNK else 0)
+        self._unfinished[pipe] = content[whole:]
+        self._lines.extend(_text(line) for line in content[:whole].splitlines()[-LINES:])
+        return partial(pass_on, content[:whole], self.pipes[pipe])
 
     def read_rest(self) -> list[Callable[[], None]]:
-        """Read all that is there; return what passes it on."""
+        """Read all that is left; return what passes it on."""
         found: list[Callable[[], None]] = []
         for pipe in self.pipes:
             for _ in range(_MOST_CHUNKS):
@@ -53,12 +54,15 @@ class Printed:
                 if action is None or action is _do_nothing:
                     break
                 found.append(action)
+            if rest := self._unfinished[pipe]:
+                self._unfinished[pipe] = b""
+                self._lines.append(_text(rest))
+                found.append(partial(pass_on, rest, self.pipes[pipe]))
         return found
 
     def last_lines(self) -> tuple[str, ...]:
         """Return the last lines, oldest first, in the order in which they were read."""
-        unfinished = [_text(rest) for rest in self._unfinished.values() if rest]
-        return tuple([*self._lines, *unfinished][-LINES:])
+        return tuple(self._lines)
 
     def close(self) -> None:
         """Close the pipes."""

@@ -27,7 +27,7 @@ from .boot import replace_process
 from .deathsig import die_with_parent, outlive_parent
 from .guardian import Guardian
 from .memory import faults
-from .sources import Source, load, missing
+from .sources import Source, load, missing, open_sockets, threads
 from .wire import Exited, Fork, Forked, Load, Loaded, NotForked, Paused, SignalGroup, receive_request, send_request
 
 _UNTOUCHED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ})
@@ -184,7 +184,7 @@ class Server:
             self._reply(Loaded(source, "cold"))
         elif source in state.warm:
             self._reply(Loaded(source, "warm", missing=missing(source, request.names)))
-        elif any(each.run is not None for each in self._children.values()):
+        elif self._guardian.patience() >= 0 or any(each.run is not None for each in self._children.values()):
             self._reply(Loaded(source, "late"))
         else:
             self._drop_spare()
@@ -248,6 +248,8 @@ class Server:
             OSError: no more processes, or open files.
         """
         request, descriptors = told
+        if not descriptors:
+            raise OSError("too many open files")  # those of the request found no room here
         if not self._state.cold.isdisjoint(request.sources):
             fresh = self._waiting_child((*descriptors, *unwanted), fresh=True)
             fresh.become(told)
@@ -359,6 +361,8 @@ class Server:
 
     def end(self) -> NoReturn:
         """Kill what is left, and end."""
+        for pidfd in self._children:  # so that there are descriptors to look with
+            os.close(pidfd)
         self._guardian.end()
         os._exit(0)
 
@@ -384,17 +388,3 @@ def settle() -> None:
             stream.flush()
     gc.collect()
     gc.freeze()
-
-
-def threads() -> int:
-    """Return how many threads this process has, those that Python does not know included."""
-    return len(os.listdir("/proc/self/task"))
-
-
-def open_sockets() -> set[str]:
-    """Return what names the sockets that this process has open."""
-    found = set()
-    for descriptor in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # that of the listing itself
-            found.add(os.readlink(f"/proc/self/fd/{descriptor}"))
-    return {name for name in found if name.startswith("socket:")}

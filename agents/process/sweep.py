@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from .descendants import NoDescriptors, is_zombie, kill_if, mark_of, processes
+from .descendants import NoDescriptors, is_zombie, kill_if, marks_of, processes
 
 PATIENCE_S: Final = 2.0
 """How long those that were sent SIGKILL may take to die."""
@@ -35,7 +35,8 @@ class Estate:
 
     def includes(self, pid: int) -> bool:
         """Return whether a process belongs to it and has not ended."""
-        belongs = mark_of(pid).startswith(self.prefix) or (self.session > 1 and _session_of(pid) == self.session)
+        is_marked = any(mark.startswith(self.prefix) for mark in marks_of(pid))
+        belongs = is_marked or (self.session > 1 and _session_of(pid) == self.session)
         return belongs and not is_zombie(pid)
 
 
@@ -83,4 +84,6 @@ def _await_end(pidfd: int, deadline: float) -> None:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    with suppress(ChildProcessError):  # ours only where this program adopts orphans, as the first one of a container
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     os.close(pidfd)

@@ -226,15 +226,21 @@ def send_request(sock: socket.socket, message: object, descriptors: Iterable[int
 def receive_request(sock: socket.socket, flags: int = 0) -> tuple[object, list[int]] | None:
     """Return one packet and the descriptors that came with it, none inheritable; None at the end.
 
+    There are no descriptors when this process has not room for all of them.
+
     `socket.recv_fds` would leave the descriptors inheritable.
     """
     room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
     try:
-        packet, extras, _, _ = sock.recvmsg(REQUEST, room, flags | socket.MSG_CMSG_CLOEXEC)
+        packet, extras, told, _ = sock.recvmsg(REQUEST, room, flags | socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:  # the end, of somebody who has left something unread
         return None
     descriptors = array.array("i")
     for level, kind, content in extras:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    if told & socket.MSG_CTRUNC:  # there was no room for all of them, so those that came are of no use
+        for each in descriptors:
+            os.close(each)
+        del descriptors[:]
     return (pickle.loads(packet), list(descriptors)) if packet else None

@@ -174,9 +174,10 @@ class Bare:
 
 if __name__ == "__main__":
     import orchestree.agents.process.server as image
+    from orchestree.agents.process import sources
 
     from . import probe  # noqa: F401 - what the fork server loads
 
     image.settle()
-    assert image.threads() == 1
+    assert sources.threads() == 1
     Bare().serve()

@@ -167,7 +167,7 @@ def test_a_real_child_that_does_not_stop_in_time_is_ended_as_far_as_its_executor
             ended = only(tree, E.AGENT_WEDGED, "stubborn")
         else:
             ended = only(tree, E.AGENT_TERMINATED, "stubborn")
-            error = "killed by SIGKILL" if executor == "process" else None  # a cancellation is a cooperative end
+            error = "killed by SIGTERM" if executor == "process" else None  # a cancellation is a cooperative end
             assert ended.data == AgentTerminated(SHUTDOWN, AgentState.STOPPED, error)
         assert 0.1 <= ended.monotonic - asked.monotonic < 2.0
 

@@ -52,9 +52,9 @@ def test_a_pipe_that_a_grandchild_holds_open_keeps_neither_a_restart_nor_the_pro
         try:
             program.wait(PATIENCE)
             assert program.returncode == 0
-            assert all(map(is_alive, grandchildren)), "or it has proved nothing"
+            assert not any(map(is_alive, grandchildren))  # ours go with the run that has started them
         finally:
-            for pid in grandchildren:
+            for pid in filter(is_alive, grandchildren):
                 os.kill(pid, signal.SIGKILL)
 
 

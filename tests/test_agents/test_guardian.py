@@ -11,7 +11,7 @@ DEADLINE_S: Final = 30
 HEAD: Final = """
 import mmap, os, select, signal, time
 from orchestree.agents.process import guardian, memory
-from orchestree.agents.process.descendants import mark_of
+from orchestree.agents.process.descendants import marks_of
 
 own = set()
 warden = guardian.Guardian(own.__contains__)
@@ -60,7 +60,7 @@ def run(text: str) -> list[str]:
 def test_what_carries_the_mark_is_killed_and_reaped_and_nobody_else() -> None:
     assert run("""
 mine, other = orphan("a:1"), orphan("a:2")
-print(mark_of(mine), mark_of(other))
+print(*marks_of(mine), *marks_of(other))
 print(wait_for(warden.kill_remains("a:1", 1)))
 try:
     os.kill(mine, 0)
@@ -120,3 +120,17 @@ print(told() == [(child, False)])
 os.kill(child, signal.SIGKILL)
 os.waitpid(child, 0)
 """) == ["True", "True"]
+
+
+def test_an_adopted_process_is_reaped_also_behind_a_child_that_is_not_yet_reaped() -> None:
+    assert run("""
+child = os.fork()
+if child == 0:
+    os._exit(0)
+own.add(child)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+print(wait_for(warden.kill_remains("a:1", 1)))
+pid = orphan("a:1")
+began = time.monotonic()
+print(wait_for(warden.kill_remains("a:1", 1)), time.monotonic() - began < guardian.PATIENCE_S)
+""") == ["()", "() True"]

@@ -43,6 +43,7 @@ SAME: Final = {
     "pid, uptime, memory, output": replace(RAISED, pid=7, uptime_s=3.0, max_memory=9, output=("x",)),
 }
 OTHER: Final = {
+    "another line of the same function": replace(RAISED, traceback=TRACEBACK.replace("float(text)", "int(text)")),
     "another function": replace(RAISED, traceback=TRACEBACK.replace("in read", "in write")),
     "another exception": replace(RAISED, exception_types=("builtins.KeyError",)),
     "another phase": replace(RAISED, phase="teardown"),
@@ -77,7 +78,7 @@ def test_exit_codes_tell_crashes_apart_and_words_only_where_nothing_else_is_know
 
 
 def test_a_fingerprint_is_short_and_the_same_in_every_process() -> None:
-    assert fingerprint(RAISED) == "51867850c90f"
+    assert fingerprint(RAISED) == "b15e623750c3"
 
 
 def test_each_agent_has_its_own_count_from_its_first_time() -> None:

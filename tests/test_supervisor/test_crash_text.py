@@ -22,13 +22,13 @@ def test_all_that_is_known_is_said_the_most_important_first() -> None:
         stacks="Fatal Python error: Aborted\n\nCurrent thread",
         progress="frame 7",
         silent_s=0.25,
-        max_memory=31_449_088,
+        max_memory=33_030_144,
         pid=77,
         output=("one", "two"),
     )
     assert details(report) == [
         "it was doing: frame 7; last progress 0.25 s before its end",
-        "peak memory 31.4 MB, pid 77",
+        "peak memory 31.5 MiB, pid 77",
         "Traceback (most recent call last):",
         "ValueError: x",
         "Fatal Python error: Aborted",

@@ -168,13 +168,13 @@ def test_all_that_is_known_of_a_crash_is_written_below_its_line(sink: Sink) -> N
             silent_s=0.25,
             stacks="Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):",
             output=("frame 6", "frame 7"),
-            max_memory=31_400_000,
+            max_memory=33_030_144,
             pid=77,
         )
     )
     assert sink.texts[0].splitlines()[1:] == [
         "it was doing: reading frame 7; last progress 0.25 s before its end",
-        "peak memory 31.4 MB, pid 77",
+        "peak memory 31.5 MiB, pid 77",
         "Fatal Python error: Segmentation fault",
         "",
         "Current thread 0x1 (most recent call first):",

@@ -148,7 +148,7 @@ class Killer:
 def test_restarts_leave_nothing_behind(rooms: Rooms, capsys: pytest.CaptureFixture[str]) -> None:
     with sleepers() as tree:  # whatever libraries open once
         Killer(tree).kill(1)
-    threads_left()
+    others = list(threading.enumerate())  # what other tests have wedged, for one
     nothing = rooms.holdings()
     with sleepers() as tree:
         killer = Killer(tree)
@@ -159,7 +159,7 @@ def test_restarts_leave_nothing_behind(rooms: Rooms, capsys: pytest.CaptureFixtu
         after = rooms.holdings(server)
         assert killer.server() == server
         assert sum(tree.status(name).incarnation for name in NAMES) >= RESTARTS
-    assert threads_left() == []
+    assert threads_left(others) == []
     stopped = rooms.holdings()
     with capsys.disabled():
         print(f"\nbefore any start: {nothing}\nbefore the kills: {before}")

@@ -23,7 +23,7 @@ from orchestree_testing.host import DEADLINE_S
 from orchestree_testing.scripts import Program, start_program
 from survivors import GONE_S, Watch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.torture]
 
 LONG_S: Final = 2.2 * SUSPENDED_WATCHDOG_S
 """How long something is suspended; no multiple of the watchdog."""
