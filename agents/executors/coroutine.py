@@ -186,6 +186,11 @@ class CoroutineExecutor:
 
     def _check(self, home: AgentsLoop) -> None:
         home.check = None
+        if not home.inbox.unread_s and home.asked:
+            # It has begun to answer, and may have stopped half-way.
+            home.inbox.post(_do_nothing)
+            self._check_soon(home, STANDS_S)
+            return
         waits = home.inbox.unread_s
         if not waits or not home.live:
             return
@@ -239,10 +244,10 @@ class CoroutineExecutor:
         entry = self._runs.get(run)
         if entry is None:
             return
-        entry.home.asked.discard(run)
         if turns:
             asyncio.get_running_loop().call_soon(self._answer, run, turns - 1)
         else:
+            entry.home.asked.discard(run)
             self._tell(run)
 
     def _turns(self, home: AgentsLoop, turns: int = LET_OTHERS) -> None:
@@ -285,6 +290,10 @@ class CoroutineExecutor:
     def _end_with_the_last(self, home: AgentsLoop) -> None:
         if home.thread is not None and home.is_left and not home.live:
             asyncio.get_running_loop().stop()
+
+
+def _do_nothing() -> None:
+    """Only be read."""
 
 
 @dataclass(slots=True)

@@ -177,3 +177,22 @@ def test_what_is_posted_first_is_done_before_all_that_is_due_where_the_loop_allo
     loop.close()
     expected = ["first 1", "first 2", "posted", "due"] if has_queue else ["posted", "first 1", "first 2", "due"]
     assert done == expected
+
+
+def test_a_block_that_begins_while_a_look_is_being_answered_is_seen_all_the_same(
+    host: RecordingHost, executor: CoroutineExecutor, gate: threading.Event
+) -> None:
+    run = start(host, executor, Busy, "busy")
+    host.wait(RunReady, run)
+
+    def block_soon() -> None:
+        asyncio.get_running_loop().call_soon(gate.wait, DEADLINE_S)
+
+    def look_and_block() -> None:
+        executor.look(run)
+        assert executor._home is not None
+        executor._home.inbox.post(block_soon)
+
+    host.call(look_and_block)
+    host._wait(lambda: [each for each in host.of(RunProgress, run) if each.blocked is not None], "a blocked loop")
+    assert blocked_by(host.of(RunProgress, run)[0]).by is None  # a callback of nobody's
