@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from loguru import logger
 
 # By default the same random trees each time, so that what turns red is the change that was made;
 # `pytest --hypothesis-profile=deep` looks at more than ten times as many, and at others each time.
@@ -32,3 +34,12 @@ def no_folder_is_imported_under_its_bare_name() -> Iterator[None]:
     """A second copy of a class, under a second name, would make `isinstance` lie."""
     yield
     assert not BARE_NAMES & sys.modules.keys()
+
+
+@pytest.fixture
+def warnings() -> Iterator[queue.SimpleQueue[str]]:
+    """What is logged as a warning or worse, from now on."""
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    sink = logger.add(lambda message: said.put(message.record["message"]), level="WARNING")
+    yield said
+    logger.remove(sink)

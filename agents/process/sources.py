@@ -2,6 +2,7 @@
 
 A class travels by reference whenever another process can find it: by its module, or, when it belongs to the
 program's main file, by that file. Loading that file happens once per process and never as ``__main__``.
+Also, at the end: what shows whether loading has left threads or sockets behind.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Estate:
 def sweep(estate: Estate, dying: Iterable[int]) -> tuple[int, ...]:
     """Kill all that belongs to a dead fork server, until nothing is left; return the pids of survivors.
 
-    Blocks for as long as it takes to look at all processes, at least twice, and to wait for those that were found.
+    Blocks for as long as it takes to look at all processes, once more whenever some were found, and to see them end.
     Closes `dying`: pidfds of agents that have been sent SIGKILL, and may still start something.
     """
     deadline = time.monotonic() + PATIENCE_S

@@ -9,7 +9,6 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from loguru import logger
 from orchestree_testing import process_agents as agents
 from orchestree_testing.host import DEADLINE_S
 from orchestree_testing.process_harness import Harness
@@ -118,14 +117,6 @@ def test_a_hung_process_that_ignores_sigabrt_is_killed_all_the_same(harness: Har
     run = start_hanging(harness, agents.ignore_signals_and_hang)
     harness.kill(run, hung=True)
     assert report_of(harness.ended(run)).signal == "SIGKILL"
-
-
-@pytest.fixture
-def warnings() -> Iterator[queue.SimpleQueue[str]]:
-    said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    sink = logger.add(lambda message: said.put(message.record["message"]), level="WARNING")
-    yield said
-    logger.remove(sink)
 
 
 def test_a_stopped_process_is_killed_at_once_and_the_report_says_why_it_has_no_stacks(

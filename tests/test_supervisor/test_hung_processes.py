@@ -10,7 +10,6 @@ from itertools import count
 from typing import Any, Final
 
 import pytest
-from loguru import logger
 from orchestree_testing import hanging_agents as hanging
 from orchestree_testing.process_agents import hang_with_a_thread, hold_the_lock, ignore_signals_and_hang
 from orchestree_testing.process_harness import is_alive, wait_until_gone
@@ -249,14 +248,6 @@ def test_periodic_agents_whose_rounds_are_further_apart_than_their_watchdog_are_
             E.AGENT_REGISTERED, E.AGENT_STARTING, E.AGENT_READY, E.AGENT_TERMINATED,
         ]  # fmt: skip
         assert types(tree, path).count(E.AGENT_MESSAGE) == hanging.FEW_ROUNDS
-
-
-@pytest.fixture
-def warnings() -> Iterator[queue.SimpleQueue[str]]:
-    said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    sink = logger.add(lambda message: said.put(message.record["message"]), level="WARNING")
-    yield said
-    logger.remove(sink)
 
 
 def stop_and_continue(tree: Orchestrator, path: str, warnings: queue.SimpleQueue[str]) -> None:
