@@ -28,6 +28,7 @@ class Printed:
         """Where what comes from each is to go."""
         self._lines: deque[str] = deque(maxlen=LINES)
         self._unfinished = {out: b"", err: b""}
+        self._begun = {out: b"", err: b""}  # of a very long line, what was passed on before its end
         for pipe in self.pipes:
             os.set_blocking(pipe, False)
 
@@ -42,7 +43,9 @@ class Printed:
         content = self._unfinished[pipe] + content
         whole = content.rfind(b"\n") + 1 or (len(content) if len(content) > _CHUNK else 0)
         self._unfinished[pipe] = content[whole:]
-        self._lines.extend(_text(line) for line in content[:whole].splitlines()[-LINES:])
+        *lines, begun = (self._begun[pipe] + content[:whole]).split(b"\n")
+        self._lines.extend(_text(line) for line in lines[-LINES:])
+        self._begun[pipe] = begun[: 4 * LINE]
         return partial(pass_on, content[:whole], self.pipes[pipe])
 
     def read_rest(self) -> list[Callable[[], None]]:
@@ -54,9 +57,10 @@ class Printed:
                 if action is None or action is _do_nothing:
                     break
                 found.append(action)
-            if rest := self._unfinished[pipe]:
-                self._unfinished[pipe] = b""
-                self._lines.append(_text(rest))
+            rest, self._unfinished[pipe] = self._unfinished[pipe], b""
+            if line := self._begun[pipe] + rest:
+                self._lines.append(_text(line))
+            if rest:
                 found.append(partial(pass_on, rest, self.pipes[pipe]))
         return found
 

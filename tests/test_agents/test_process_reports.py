@@ -16,7 +16,7 @@ from orchestree_testing.process_harness import Harness
 from orchestree.agents.ends import Cause, CrashReport, abnormal
 from orchestree.agents.executor import RunEnded, RunId
 from orchestree.agents.process.endings import Evidence, classify
-from orchestree.agents.process.output import LINE, LINES
+from orchestree.agents.process.output import LINE, LINES, Printed
 
 NUMBERS = itertools.count()
 
@@ -165,3 +165,15 @@ def test_a_foreign_sigkill_beside_a_grown_counter_is_oom_else_perhaps() -> None:
     assert report_of(perhaps).message == "killed by SIGKILL (possibly out of memory)"
     ours = classify(evidence(signal.SIGKILL))
     assert report_of(ours).message == "killed by SIGKILL"
+
+
+def test_a_line_that_comes_in_several_pieces_is_one_line() -> None:
+    (out, write), (err, other) = os.pipe(), os.pipe()
+    printed = Printed(out, err)
+    for piece in (b"first\n" + b"x" * 60_000, b"x" * 60_000, b"x" * 60_000 + b"\nla", b"st"):
+        os.write(write, piece)
+        printed.read(out)
+    printed.read_rest()
+    assert printed.last_lines() == ("first", "x" * LINE, "last")
+    for descriptor in (out, write, err, other):
+        os.close(descriptor)
