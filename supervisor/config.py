@@ -33,7 +33,11 @@ class OrchestratorConfig(StrictConfig):
         max_workers: how many agents of the whole tree run at once; None for no limit.
         metrics_port: TCP port of the Prometheus endpoint; 0 for any free one, None for none.
         control: whether (or at which path) the control socket is opened.
+        control_permissions: what whoever reaches that socket may do: ``full``, ``operate`` (read, start, stop,
+            restart), ``read_only``, or a set of command names.
         history: file of the event history; None keeps the latest 10,000 events in memory.
+        history_rows: how many events the file keeps; None for no limit.
+        history_age: seconds for which it keeps an event; None for no limit.
         strict_start: a failed first start ends the whole start, as in OTP.
         agents_loop: ``own``: coroutine agents run on a loop in a thread of its own; ``caller``: on the loop
             of the program that awaits the orchestrator.
@@ -49,7 +53,10 @@ class OrchestratorConfig(StrictConfig):
     max_workers: int | None = None
     metrics_port: int | None = None
     control: bool | str = True
+    control_permissions: Literal["full", "operate", "read_only"] | frozenset[str] = "full"
     history: str | None = None
+    history_rows: int | None = 1_000_000
+    history_age: float | None = None
     strict_start: bool = False
     agents_loop: Literal["own", "caller"] = "own"
 

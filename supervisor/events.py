@@ -213,10 +213,21 @@ class AllAgentsTerminated:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A person or a program asked for something; `arguments` as given."""
+    """A person or a program asked for something from outside, through the control API.
+
+    Attributes:
+        name: of the command: ``start stop restart set shutdown``.
+        arguments: as given.
+        uid: of the process that asked, as the kernel says; None if it came another way.
+        pid: of that process.
+        token: name of the token that was shown; None if there was none.
+    """
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
+    uid: int | None = None
+    pid: int | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,13 +300,15 @@ class Event:
     """One thing that happened.
 
     Attributes:
-        seq: 1, 2, ... without holes within one orchestrator (an ``EVENT_GAP`` repeats its `last`).
+        seq: ascending without holes within one orchestrator (an ``EVENT_GAP`` repeats its `last`); it begins with 1,
+            or goes on where the history file ends.
         time: wall clock, seconds since the epoch; a label only.
         monotonic: the clock that decisions were made by, seconds.
         type: what happened.
         path: of the agent or supervisor; ``""`` is the root.
         incarnation: of the agent or supervisor; 0 before its first start.
         data: the dataclass of this type.
+        run: id of the run of the orchestrator that made it, the same for all its events; empty if it has none.
     """
 
     seq: int
@@ -305,6 +318,7 @@ class Event:
     path: str
     incarnation: int
     data: EventData
+    run: str = ""
 
 
 TYPE_OF: Final = MappingProxyType(
