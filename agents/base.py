@@ -12,6 +12,8 @@ from loguru import logger
 from pydantic import BaseModel
 
 from .config import AgentConfig
+from .log_lines import RecordPatch
+from .secrets import Masker, secrets_of
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -71,8 +73,15 @@ class BaseAgent(ABC):
 
     @cached_property
     def logger(self) -> Logger:
-        """Loguru's logger, bound to ``path`` and ``incarnation``."""
-        return logger.bind(path=self.path, incarnation=self.incarnation)
+        """Loguru's logger, bound to ``path`` and ``incarnation``. The secrets of the agent are masked in its records.
+
+        Secrets are the values of ``SecretStr`` fields of `config`, and the texts in `config` and `params` under keys
+        that look like secrets. Of an agent that has some, a logged exception becomes a part of the message.
+        """
+        bound = logger.bind(path=self.path, incarnation=self.incarnation)
+        life = self._orchestree
+        patch = RecordPatch(life.run, Masker(secrets_of(self.config, self.params)), life.keep_line)
+        return bound.patch(patch) if patch else bound
 
     @property
     def should_stop(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
@@ -10,6 +10,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     PydanticUserError,
+    Secret,
+    SecretBytes,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -17,8 +20,11 @@ from pydantic import (
 
 from orchestree.strategies.errors import SpecError, did_you_mean
 
+from .secrets import MASK, Masker, looks_secret, texts_in
+
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from .base import BaseAgent
@@ -33,6 +39,7 @@ RESERVED_FIELDS: Final = frozenset(
     }
 )
 """Names of entry fields: `register_agent` takes both kinds as keywords, so no config field may have one."""
+_WRAPPED: Final = (SecretStr, SecretBytes, Secret)
 
 
 class StrictConfigMeta(ModelMetaclass):
@@ -60,7 +67,8 @@ class StrictConfig(BaseModel, metaclass=StrictConfigMeta):
     to that member. Instances are frozen: all incarnations of an agent share one.
 
     Raises:
-        SpecError: on construction, one line that names each wrong field, its value and the rule.
+        SpecError: on construction, one line that names each wrong field, its value unless that is a secret (a
+            ``SecretStr``, or the field's name looks like one), and the rule.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
@@ -70,8 +78,9 @@ class StrictConfig(BaseModel, metaclass=StrictConfigMeta):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            fields = type(self).model_fields
-            problems = "; ".join(_describe(detail, fields) for detail in error.errors(include_url=False))
+            mask = Masker(_given_secrets(type(self), values))
+            details = error.errors(include_url=False)
+            problems = "; ".join(_describe(detail, type(self), mask) for detail in details)
             raise SpecError(f"{self.__repr_name__()}: {problems}") from None
         except PydanticUserError as error:  # an annotation that names nothing
             raise SpecError(f"{self.__repr_name__()}: {error.message.splitlines()[0]}") from None
@@ -92,6 +101,12 @@ class StrictConfig(BaseModel, metaclass=StrictConfigMeta):
     def __repr_name__(self) -> str:
         """Return ``Writer.Config``, the name that a user knows it by."""
         return _name(type(self))
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the fields as ``repr`` shows them: secrets are masked."""
+        for name, value in super().__repr_args__():
+            is_hidden = name is not None and looks_secret(name) and not isinstance(value, _WRAPPED)
+            yield name, MASK if is_hidden else value
 
 
 class AgentConfig(StrictConfig):
@@ -127,7 +142,9 @@ def build_config(
     """
     expected, agent = agent_class.Config, _name(agent_class)
     if config is not None and not isinstance(config, expected):
-        raise SpecError(f"{agent}: config must be a {_name(expected)}, not {_clipped(config)}")
+        raise SpecError(
+            f"{agent}: config must be a {_name(expected)}, not {_clipped(config, Masker(texts_in(config)))}"
+        )
     made = expected if config is None else type(config)
     for key in fields:
         if key not in made.model_fields:
@@ -138,21 +155,63 @@ def build_config(
     return made(**{**dict(config), **fields}) if fields else config
 
 
-def _describe(detail: ErrorDetails, fields: Iterable[str]) -> str:
+def _describe(detail: ErrorDetails, model: type[BaseModel], mask: Masker) -> str:
     field = ".".join(map(str, detail["loc"]))
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown field {field!r}{did_you_mean(field, fields)}"
+            return f"unknown field {field!r}{did_you_mean(field, model.model_fields)}"
         case "missing":
             return f"field {field!r} is required"
         case _:
             rule = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-            return f"{field}={_clipped(detail['input'])}: {' '.join(rule.split())}"
+            value = MASK if _is_secret_at(model, detail["loc"]) else _clipped(detail["input"], mask)
+            return f"{field}={value}: {mask(' '.join(rule.split()))}"
 
 
-def _clipped(value: object) -> str:
-    text = " ".join(repr(value).split())
+def _clipped(value: object, mask: Masker) -> str:
+    text = " ".join(mask(repr(value)).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _kinds(annotation: object) -> Iterator[object]:
+    """Yield all that an annotation is made of: of ``SecretStr | None``, ``list[Database]``."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def _is_secret(name: str, field: FieldInfo | None) -> bool:
+    kinds = _kinds(field.annotation) if field is not None else ()
+    return looks_secret(name) or any(isinstance(kind, type) and issubclass(kind, _WRAPPED) for kind in kinds)
+
+
+def _models(field: FieldInfo | None) -> Iterator[type[BaseModel]]:
+    for kind in _kinds(field.annotation) if field is not None else ():
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield kind
+
+
+def _is_secret_at(model: type[BaseModel], place: tuple[int | str, ...]) -> bool:
+    """Return whether what stands at a place, as pydantic names it, is secret or part of a secret."""
+    models = [model]
+    for name in map(str, place):
+        fields = [fields[name] for fields in (each.model_fields for each in models) if name in fields]
+        if _is_secret(name, None) or any(_is_secret(name, field) for field in fields):
+            return True
+        models = [nested for field in fields for nested in _models(field)] or models
+    return False
+
+
+def _given_secrets(model: type[BaseModel], values: Mapping[str, object]) -> set[str]:
+    """Return the texts to be hidden that are in the arguments of a model."""
+    found: set[str] = set()
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        found |= texts_in({name: value}, is_secret=_is_secret(name, field))
+        if isinstance(value, dict):
+            for nested in _models(field):
+                found |= _given_secrets(nested, value)
+    return found
 
 
 def _name(class_: type) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 from .ends import CrashReport, ExitReason
 
@@ -131,6 +131,25 @@ class RunMemory:
     used: int
 
 
+LineSource = Literal["log", "stdout", "stderr"]
+"""Where a line comes from: a record of ``self.logger`` (of a process: of any logger), or a line that it printed."""
+
+
+class KeepLine(Protocol):
+    """Takes the lines of agents for whoever reads them later."""
+
+    def __call__(self, run: RunId, source: LineSource, level: str, text: str, time: float) -> None:
+        """Take a line. Any thread; never blocks or raises.
+
+        Args:
+            run: who speaks.
+            source: see `LineSource`.
+            level: name of a loguru level; empty for what was printed.
+            text: without secrets; of a log record it may have several lines.
+            time: wall seconds.
+        """
+
+
 RunReport = RunReady | RunEnded | RunMessage | RunProgress | RunMemory
 
 
@@ -140,10 +159,12 @@ class Host(Protocol):
     Attributes:
         loop: the event loop of the supervision thread.
         agents_loop: the loop that coroutine agents are to run on; None: one in a thread of the executor's own.
+        keep_line: takes a copy of what agents log and print; None if nobody wants that. Set before the first start.
     """
 
     loop: asyncio.AbstractEventLoop
     agents_loop: asyncio.AbstractEventLoop | None
+    keep_line: KeepLine | None
 
     def report(self, report: RunReport) -> None:
         """Hand in what happened. Any thread; never blocks; keeps the order per run; ignored after the end."""

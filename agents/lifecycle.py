@@ -30,7 +30,7 @@ from .ends import (
     Shutdown,
     abnormal,
 )
-from .executor import Launch, RunEnded, RunId
+from .executor import KeepLine, Launch, RunEnded, RunId
 from .pulse import Pulse
 
 Emit = Callable[[str, Mapping[str, object]], None]
@@ -50,6 +50,7 @@ class Life:
         killed: a cancellation of the task is our own doing.
         executing: ``execute()`` runs, so ``on_stop()`` may.
         context: for ``on_stop()``, which belongs to the run as much as ``execute()`` does.
+        keep_line: takes a copy of what the agent logs; None if nobody wants it.
     """
 
     stop: threading.Event | asyncio.Event
@@ -69,6 +70,7 @@ class Life:
         self.failure: tuple[BaseException, Phase] | None = None
         self.notes: list[str] = []
         self.context: Context = copy_context()
+        self.keep_line: KeepLine | None = None
 
     def begin_round(self) -> bool:
         """Note progress; return whether another round is to begin."""
@@ -178,15 +180,16 @@ class AsyncLife(Life):
         super()._record(error)
 
 
-def make_agent(launch: Launch, emit: Emit) -> BaseAgent:
+def make_agent(launch: Launch, emit: Emit, keep_line: KeepLine | None = None) -> BaseAgent:
     """Return a fresh, bound instance; ``__init__`` is called by `run_hooks`, as the beginning of ``setup``.
 
     Raises:
         Exception: whatever ``__new__`` raises; for one, an abstract class cannot be made.
     """
     agent = launch.agent.__new__(launch.agent)
-    life = AsyncLife if isinstance(agent, AsyncAgent) else SyncLife
-    agent._bind(launch, life(launch.run, emit))
+    life = (AsyncLife if isinstance(agent, AsyncAgent) else SyncLife)(launch.run, emit)
+    life.keep_line = keep_line
+    agent._bind(launch, life)
     return agent
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from loguru import logger
 
+from orchestree.agents.secrets import NO_SECRETS, masked
+
 if TYPE_CHECKING:
     from loguru import Message, Record
 
@@ -61,7 +63,7 @@ def _write_json(stream: TextIO, message: Message) -> None:
         "path": extra.pop("path", None),
         "incarnation": extra.pop("incarnation", None),
         "exception": "".join(traceback.format_exception(*error)).rstrip() if error else None,
-        "extra": extra,
+        "extra": masked(extra, NO_SECRETS),
     }
     stream.write(dumps(line, default=str, skipkeys=True) + "\n")
     stream.flush()

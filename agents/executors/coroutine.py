@@ -66,7 +66,7 @@ class CoroutineExecutor:
         """Make the agent, and its task in the loop."""
         run, report = launch.run, self._host.report
         try:
-            agent = make_agent(launch, lambda name, data: report(RunMessage(run, name, data)))
+            agent = make_agent(launch, lambda name, data: report(RunMessage(run, name, data)), self._host.keep_line)
             home = self._choose_home()
             self._runs[run] = Run(cast(AsyncAgent, agent), home)
             home.live.add(run)

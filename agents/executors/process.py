@@ -24,7 +24,6 @@ from orchestree.agents.process.descendants import memory_of_tree
 from orchestree.agents.process.endings import classify
 from orchestree.agents.process.memory import read_progress
 from orchestree.agents.process.oom import OomKills, oom_kills
-from orchestree.agents.process.output import Printed
 from orchestree.agents.process.payload import check_payload, dump_launch
 from orchestree.agents.process.relay import LAST_TURN, Relay
 from orchestree.agents.process.running import Process, open_channels, standby_name
@@ -241,7 +240,7 @@ class ProcessExecutor:
             name = standby_name(launch.run) if stands_by else launch.run
             server.send(Fork(name, mark, tuple(sources), stands_by), [*given, *pickled.descriptors])
             ours.pop_all()
-        channel = self._relay.add(launch.run, mine.data, Printed(mine.out, mine.err))
+        channel = self._relay.add(launch, mine.data, mine.out, mine.err)
         process = Process(name, launch, Inlet(mine.control), channel, mine.memory, stands_by=stands_by)
         self._processes[name] = process
         self._loop.add_reader(mine.control, self._listen, process)
@@ -293,7 +292,7 @@ class ProcessExecutor:
             case Paused(run, paused) if process := self._processes.get(run):
                 process.paused = paused
                 if self._relay is not None:
-                    self._relay.warn(run, "a signal has stopped it" if paused else "it goes on")
+                    self._relay.warn(process.data, "a signal has stopped it" if paused else "it goes on")
             case Exited() if process := self._processes.get(answer.run):
                 self._finish(process, answer)
         close_all(descriptors)

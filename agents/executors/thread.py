@@ -32,7 +32,8 @@ class ThreadExecutor:
         """Start the thread ``orchestree:<path>#<incarnation>``."""
         run, report = launch.run, self._host.report
         try:
-            agent = cast(Agent, make_agent(launch, lambda name, data: report(RunMessage(run, name, data))))
+            made = make_agent(launch, lambda name, data: report(RunMessage(run, name, data)), self._host.keep_line)
+            agent = cast(Agent, made)
             self._agents[run] = agent
             name = f"orchestree:{run.path}#{run.incarnation}"
             threading.Thread(target=self._live, args=(run, agent), name=name, daemon=True).start()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from orchestree.agents.executor import RunId
+from orchestree.agents.log_lines import RecordPatch
 
 from .wire import LogRecord
 
@@ -88,9 +88,9 @@ def pack(text: Message) -> LogRecord:
     return LogRecord(fields, str(text))
 
 
-def relog(run: RunId, packed: LogRecord) -> None:
-    """Log a packed record as if it had been made here."""
-    fields = packed.fields
+def relog(patch: RecordPatch, packed: LogRecord) -> None:
+    """Log a packed record as if it had been made here, by the agent that `patch` is for."""
+    fields, run = packed.fields, patch.run
 
     def restore(record: Record) -> None:
         target: dict[str, object] = record  # type: ignore[assignment]
@@ -103,12 +103,13 @@ def relog(run: RunId, packed: LogRecord) -> None:
             record["message"] += f"\n{packed.exception.rstrip()}"
 
     level = fields["level"]
-    logger.patch(restore).log(_known(level["name"], level["no"]), "")
+    logger.patch(restore).patch(patch).log(_known(level["name"], level["no"]), "")
 
 
-def warn(run: RunId, text: str) -> None:
-    """Log something about a run."""
-    logger.bind(path=run.path, incarnation=run.incarnation).warning("{}: {}", run.path, text)
+def warn(patch: RecordPatch, text: str) -> None:
+    """Log something about the run that `patch` is for."""
+    run = patch.run
+    logger.bind(path=run.path, incarnation=run.incarnation).patch(patch).warning("{}: {}", run.path, text)
 
 
 def _known(name: str, number: int) -> str | int:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from orchestree.agents.secrets import NO_SECRETS, Masker
+
 LINES: Final = 50
 """So many of the last lines are kept of both streams together."""
 LINE: Final = 1_000
@@ -22,10 +24,21 @@ _MOST_CHUNKS: Final = 8
 class Printed:
     """The reading ends of both pipes of one run. Never blocks. Two threads may use it, one at a time."""
 
-    def __init__(self, out: int, err: int) -> None:
-        """Own these descriptors."""
+    def __init__(
+        self, out: int, err: int, mask: Masker = NO_SECRETS, keep: Callable[[int, str], None] | None = None
+    ) -> None:
+        """Own the descriptors.
+
+        Args:
+            out: what it prints on stdout.
+            err: what it prints on stderr.
+            mask: hides secrets in the lines that are kept; what is passed on is not touched.
+            keep: takes each whole line and where it is to go, 1 or 2; must not block or raise.
+        """
         self.pipes: Final = {out: 1, err: 2}
         """Where what comes from each is to go."""
+        self._mask = mask
+        self._keep = keep
         self._lines: deque[str] = deque(maxlen=LINES)
         self._unfinished = {out: b"", err: b""}
         self._begun = {out: b"", err: b""}  # of a very long line, what was passed on before its end
@@ -44,7 +57,7 @@ class Printed:
         whole = content.rfind(b"\n") + 1 or (len(content) if len(content) > _CHUNK else 0)
         self._unfinished[pipe] = content[whole:]
         *lines, begun = (self._begun[pipe] + content[:whole]).split(b"\n")
-        self._lines.extend(_text(line) for line in lines[-LINES:])
+        self._keep_lines(pipe, lines)
         self._begun[pipe] = begun[: 4 * LINE]
         return partial(pass_on, content[:whole], self.pipes[pipe])
 
@@ -59,10 +72,17 @@ class Printed:
                 found.append(action)
             rest, self._unfinished[pipe] = self._unfinished[pipe], b""
             if line := self._begun[pipe] + rest:
-                self._lines.append(_text(line))
+                self._keep_lines(pipe, [line])
             if rest:
                 found.append(partial(pass_on, rest, self.pipes[pipe]))
         return found
+
+    def _keep_lines(self, pipe: int, lines: list[bytes]) -> None:
+        for line in lines if self._keep is not None else lines[-LINES:]:
+            text = self._mask(line.decode(errors="replace").rstrip("\r"))  # before it is cut off
+            self._lines.append(text[:LINE])
+            if self._keep is not None:
+                self._keep(self.pipes[pipe], text)
 
     def last_lines(self) -> tuple[str, ...]:
         """Return the last lines, oldest first, in the order in which they were read."""
@@ -81,10 +101,6 @@ def pass_on(content: bytes, descriptor: int) -> None:
     with suppress(OSError):
         while content:
             content = content[os.write(descriptor, content) :]
-
-
-def _text(line: bytes) -> str:
-    return line.decode(errors="replace").rstrip("\r")[:LINE]
 
 
 def _do_nothing() -> None:

@@ -10,6 +10,7 @@ import pickle
 import selectors
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +18,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from orchestree.agents.executor import Host, RunId, RunMessage
+from orchestree.agents.executor import Host, KeepLine, Launch, RunId, RunMessage
 from orchestree.agents.lifecycle import describe
+from orchestree.agents.log_lines import RecordPatch
+from orchestree.agents.secrets import Masker, secrets_of
 
 from .logs import CLOSE_S, LogWriter, relog, warn
 from .output import Printed
@@ -35,10 +38,12 @@ class Channel:
     """The data channel and the output of one run. Both threads may read, one at a time, so nothing overtakes anything.
 
     Attributes:
+        patch: what is done to the log records of the run.
         logs: what was read and is yet to be logged or printed; only the relay's thread takes something out.
     """
 
     run: RunId
+    patch: RecordPatch
     inlet: Inlet
     printed: Printed
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -60,9 +65,13 @@ class Relay:
         self._thread = threading.Thread(target=self._serve, name="orchestree-data", daemon=True)
         self._thread.start()
 
-    def add(self, run: RunId, sock: socket.socket, printed: Printed) -> Channel:
-        """Read both from now on, and own them."""
-        channel = Channel(run, Inlet(sock), printed)
+    def add(self, launch: Launch, sock: socket.socket, out: int, err: int) -> Channel:
+        """Read all three from now on, and own them."""
+        run, keep_line = launch.run, self._host.keep_line
+        mask = Masker(secrets_of(launch.config, launch.params))
+        keep = partial(_keep_printed, keep_line, run) if keep_line is not None else None
+        printed = Printed(out, err, mask, keep)
+        channel = Channel(run, RecordPatch(run, mask, keep_line), Inlet(sock), printed)
         self.do(lambda: self._watch(channel))
         return channel
 
@@ -79,9 +88,9 @@ class Relay:
         self.do(lambda: self._forget(channel))
         return lines
 
-    def warn(self, run: RunId, text: str) -> None:
+    def warn(self, channel: Channel, text: str) -> None:
         """Log something about a run."""
-        self.do(lambda: self._writer.put(partial(warn, run, text)))
+        self.do(lambda: self._writer.put(partial(warn, channel.patch, text)))
 
     def do(self, task: Callable[[], None]) -> None:
         """Have `task`, which must not raise, done in the thread, after what was handed in before."""
@@ -102,17 +111,17 @@ class Relay:
                     case Message(name, data):
                         self._report(channel, name, data)
                     case LogRecord():
-                        channel.logs.append(partial(relog, channel.run, message))
+                        channel.logs.append(partial(relog, channel.patch, message))
                     case Lost(count):
                         text = f"{count} log records or messages were lost"
-                        channel.logs.append(partial(warn, channel.run, text))
+                        channel.logs.append(partial(warn, channel.patch, text))
 
     def _report(self, channel: Channel, name: str, data: bytes) -> None:
         try:
             self._host.report(RunMessage(channel.run, name, pickle.loads(data)))
         except Exception as error:  # a class that this process does not have
             text = f"its message {name!r} cannot be read here: {describe(error)}"
-            channel.logs.append(partial(warn, channel.run, text))
+            channel.logs.append(partial(warn, channel.patch, text))
 
     # In the thread:
 
@@ -162,3 +171,7 @@ class Relay:
 
     def _stop(self) -> None:
         self._open = False
+
+
+def _keep_printed(keep_line: KeepLine, run: RunId, descriptor: int, text: str) -> None:
+    keep_line(run, "stdout" if descriptor == 1 else "stderr", "", text, time.time())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReport
+from orchestree.agents.executor import KeepLine, RunEnded, RunId, RunMessage, RunReport
 
 DEADLINE_S = 20.0
 
@@ -22,6 +22,7 @@ class RecordingHost:
     def __init__(self, agents_loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.agents_loop = agents_loop
+        self.keep_line: KeepLine | None = None
         self.reports: list[RunReport] = []
         self._changed = threading.Condition()
 
