@@ -24,15 +24,21 @@ class Announcer:
         publish: Callable[[Event], None],
         complete: Callable[[str, object, CrashReport], None],
         clock: Clock,
+        run: str = "",
+        last_seq: int = 0,
     ) -> None:
-        """Publish through `publish`; tell `complete` path and report of a crash, before and after its completion."""
+        """Publish through `publish`; tell `complete` path and report of a crash, before and after its completion.
+
+        Events are of the run with the id `run`; their numbers begin after `last_seq`.
+        """
         self._publish = publish
         self._complete = complete
         self._clock = clock
         self._waiting: deque[tuple[Emit, float]] = deque()
         self._details: dict[RunId, Callable[[], str]] = {}
         self._crashes = CrashBook()
-        self._seq = 0
+        self._run = run
+        self._seq = last_seq
 
     def expect(self, ended: RunEnded) -> None:
         """Remember how the traceback of an end is made, until the next flush."""
@@ -67,7 +73,7 @@ class Announcer:
 
     def _say(self, kind: EventType, path: str, incarnation: int, data: EventData, now: float) -> None:
         self._seq += 1
-        self._publish(Event(self._seq, self._clock.wall(), now, kind, path, incarnation, data))
+        self._publish(Event(self._seq, self._clock.wall(), now, kind, path, incarnation, data, self._run))
 
     def _completed(self, emit: Emit, data: AgentCrashed) -> AgentCrashed:
         report = data.report

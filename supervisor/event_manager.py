@@ -33,6 +33,7 @@ from .event_subscriptions import (
     running_loop,
 )
 from .events import Event
+from .history import EventQuery
 
 KEPT_EVENTS: Final = 10_000
 """How many events are kept for ``since=``, and how many wait for one reader."""
@@ -190,17 +191,27 @@ class EventManager:
         type: EventTypes | None = None,
         since: int | None = None,
         limit: int | None = 100,
+        *,
+        after: float | None = None,
+        before: float | None = None,
+        run: str | None = None,
     ) -> list[Event]:
         """Return events that are still kept, oldest first, without waiting.
 
         At most `limit` of them (None: all): the newest; with `since` the first above it, so that one page can
-        follow another.
+        follow another. `after` (inclusive) and `before` (exclusive) are wall times, seconds since 1970; `run` is the
+        id of a run. `History` asks the history file as well.
         """
         wanted = EventFilter.of(type, path)
-        found = [e for e in self._recent.copy() if (since is None or e.seq > since) and wanted.matches(e)]
-        if limit is None:
-            return found
-        return found[:limit] if since is not None else found[max(0, len(found) - limit) :]
+        return EventQuery(wanted.path, wanted.types, since, after, before, run, limit).among(self.recent())
+
+    def recent(self) -> list[Event]:
+        """Return all events that are still kept, oldest first, without holes."""
+        return list(self._recent.copy())
+
+    def reader(self, wake: Callable[[], None], since: int) -> EventReader:
+        """Return a reader of all events above `since`, for who brings a thread of its own; `wake` as it says there."""
+        return self._open(EventFilter(), since, wake)
 
     def close(self) -> None:
         """End every reader once it has read what was published. Any thread; idempotent; does not wait."""

@@ -17,7 +17,8 @@ from typing import Self
 
 from orchestree.strategies.errors import SpecError, did_you_mean
 
-from .events import Event, EventGap, EventType
+from .events import Event, EventType
+from .history import a_gap as a_gap
 
 EventTypes = EventType | str | Iterable[EventType | str]
 """One event type, its name in either case, or several of them."""
@@ -128,7 +129,7 @@ class EventReader:
         if not missed:
             return
         if missed[0].seq > since + 1:
-            self._backlog.append(_gap(since + 1, missed[0].seq - 1, missed[0]))
+            self._backlog.append(a_gap(since + 1, missed[0].seq - 1, missed[0]))
         self._backlog.extend(filter(self._wanted.matches, missed))
         self._seen = missed[-1].seq
 
@@ -147,7 +148,7 @@ class EventReader:
             if event.seq <= self._seen:
                 continue
             if before > self._seen:
-                events.append(_gap(self._seen + 1, before, event))
+                events.append(a_gap(self._seen + 1, before, event))
             self._seen = event.seq
             events.append(event)
         if events:
@@ -161,11 +162,6 @@ class EventReader:
         self._leave(self)
         self._closed = True
         self._wake()
-
-
-def _gap(first: int, last: int, follower: Event) -> Event:
-    """Return the event that stands for the lost ones before `follower`."""
-    return Event(last, follower.time, follower.monotonic, EventType.EVENT_GAP, "", 0, EventGap(first, last))
 
 
 class ThreadBell:
@@ -268,15 +264,19 @@ class EventStream(AsyncIterator[Event]):
 
     async def __anext__(self) -> Event:
         """Return the next event."""
-        while not self._batch:
-            self._bell.attach()
-            self._batch.extend(self._reader.take())
-            if self._batch:
-                break
-            if self._reader.ended:
-                raise StopAsyncIteration
-            await self._bell.wait()
+        if not self._batch:
+            self._batch.extend(await self.next_batch())
+        if not self._batch:
+            raise StopAsyncIteration
         return self._batch.popleft()
+
+    async def next_batch(self) -> list[Event]:
+        """Return all that has come, at least one event; nothing once it has ended. Not to be mixed with ``next``."""
+        while True:
+            self._bell.attach()
+            if (events := self._reader.take()) or self._reader.ended:
+                return events
+            await self._bell.wait()
 
     def close(self) -> None:
         """Let no more events in."""
