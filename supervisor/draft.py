@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from orchestree.strategies.errors import AlreadyPresent, NotFound, SpecError, did_you_mean
@@ -79,6 +79,26 @@ class Draft:
             parent, _, name = path.rpartition("/")
             self._children[parent][name] = entry
 
+    def entries(self) -> dict[str, ChildEntry]:
+        """Return everything below the root by path, in registration order, each supervisor before its children."""
+        return dict(self._walk(""))
+
+    def changed(self, root: SupervisorEntry, entries: Mapping[str, ChildEntry]) -> Draft:
+        """Return a copy with another root, and with these entries in place of those at their paths.
+
+        Names and places stay as they are; a supervisor keeps its children, whatever its new entry says.
+        """
+        copy = Draft(root)
+        copy._children = {parent: dict(siblings) for parent, siblings in self._children.items()}
+        for path, entry in entries.items():
+            parent, _, name = path.rpartition("/")
+            copy._children[parent][name] = entry
+        return copy
+
+    def become(self, other: Draft) -> None:
+        """Take over everything that `other` has."""
+        self.root, self._children = other.root, other._children
+
     def remove(self, path: str) -> None:
         """Remove a child and all below it.
 
@@ -103,6 +123,14 @@ class Draft:
 
     def _paths(self) -> list[str]:
         return [join_path(parent, name) for parent, siblings in self._children.items() for name in siblings]
+
+    def _walk(self, parent: str) -> Iterator[tuple[str, ChildEntry]]:
+        for name in self._children[parent]:
+            path = join_path(parent, name)
+            entry = self.get(path)
+            yield path, entry
+            if isinstance(entry, SupervisorEntry):
+                yield from self._walk(path)
 
     def _collect(self, parent: str) -> tuple[ChildEntry, ...]:
         return tuple(
