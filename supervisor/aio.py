@@ -50,6 +50,7 @@ class AsyncOrchestrator:
         """Wait until the tree has ended and its event handlers are through."""
         await asyncio.wrap_future(self._orchestrator.driver.ended)
         await self._orchestrator.events.join_async(HANDLERS_END_S)
+        await asyncio.to_thread(self._orchestrator.services.join)
 
     async def run(self) -> int:
         """Start the tree, wait for its end, and return its exit code; a cancellation stops it in order first."""

@@ -13,6 +13,7 @@ from orchestree.strategies import checks
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown, Strategy
+from orchestree.supervisor.control.permissions import permitted
 
 from .spec import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, ChildEntry, SupervisorEntry, check_name
 from .states import RunMode
@@ -69,10 +70,27 @@ class OrchestratorConfig(StrictConfig):
             check_name(self.name)
             if self.max_workers is not None:
                 checks.count("max_workers", self.max_workers, least=1)
+            if self.history_rows is not None:
+                checks.count("history_rows", self.history_rows, least=1)
+            if self.history_age is not None:
+                checks.seconds("history_age", self.history_age, allow_zero=False)
             if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
                 raise SpecError(f"metrics_port={self.metrics_port!r}: must be from 0 to 65535")
         except SpecError as error:
             raise SpecError(f"{self.__repr_name__()}: {error}") from None
+
+    @field_validator("control_permissions", mode="before")
+    @classmethod
+    def _commands_that_exist(cls, value: object) -> object:
+        """Check the names here; a list of them is as good as a set."""
+        if isinstance(value, (list, tuple, set)):
+            value = frozenset(value)
+        if isinstance(value, (str, frozenset)):
+            try:
+                permitted(value)
+            except SpecError as error:
+                raise ValueError(str(error).partition(": ")[2]) from None
+        return value
 
     @field_validator("max_restarts", "max_seconds")
     @classmethod

@@ -121,6 +121,7 @@ class Core:
             settings.run_mode,
             len(agents),
             len(nodes) - len(agents),
+            settings.socket,
         )
         for agent in agents:
             operations.say_registered(world, agent)

@@ -22,11 +22,13 @@ from orchestree.agents.inbox import Inbox
 from orchestree.agents.lifecycle import failed_run
 from orchestree.strategies.errors import NotRunning, OrchestreeError
 
+from .agent_logs import AgentLogs
 from .announcer import Announcer
 from .clock import Clock
 from .core import Core
 from .events import Event, EventData, LeakFound, ServiceFailed
 from .inputs import Effect, Emit, Input, Refused, RunEffect, StartRun, Tick, TreeEnded
+from .masking import RunMasks
 from .runs import call, launch_of
 from .states import NOT_DUE_STATES
 from .status import Snapshot
@@ -83,6 +85,7 @@ class Driver:
     Attributes:
         loop: the event loop of the supervision thread.
         agents_loop: the loop that coroutine agents run on; None for one in a thread of its own.
+        keep_line: takes what agents log and print, see `Host`.
         ended: done when the tree has ended and everything was given back; cannot be cancelled.
         exit_code: of the tree; None while it runs.
         snapshots: by path, for readers in any thread.
@@ -94,9 +97,12 @@ class Driver:
         publish: Callable[[Event], None],
         *,
         agents_loop: asyncio.AbstractEventLoop | None = None,
+        logs: AgentLogs | None = None,
         classify: Callable[[RunEnded], RunEnded] | None = None,
         on_ended: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
+        run: str = "",
+        last_seq: int = 0,
     ) -> None:
         """Make the loop; `start` makes the thread.
 
@@ -104,20 +110,24 @@ class Driver:
             core: whose decisions are carried out; from now on only the supervision thread touches it.
             publish: takes each event, in order; must not block.
             agents_loop: see the attribute.
+            logs: keeps what agents log and print; None if nobody asks for that.
             classify: may change the reason of an end before the core sees it; must not block or raise.
             on_ended: called at the very end, in the supervision thread.
             clock: None stands for those of the machine.
+            run: id of the run that the events are of.
+            last_seq: number after which those of the events begin.
         """
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self._callback_failed)
         self.agents_loop = agents_loop
+        self.keep_line = logs.keep if logs is not None else None
         self.ended: Future[None] = Future()
         self.ended.set_running_or_notify_cancel()
         self.exit_code: int | None = None
         self.snapshots: dict[str, Snapshot] = {}
         self._core = core
         self._clock = clock or Clock()
-        self._announcer = Announcer(publish, self._complete_crash, self._clock)
+        self._announcer = Announcer(publish, self._complete_crash, self._clock, run, last_seq)
         self._classify = classify
         self._telling: asyncio.TimerHandle | None = None
         self._on_ended = on_ended
@@ -128,6 +138,7 @@ class Driver:
         """Every future handed out that is not done; none is left behind at the end."""
         self._timer: asyncio.TimerHandle | None = None
         self._gate = MessageGate()
+        self._masks = RunMasks()
         self._thread = threading.Thread(target=self._main, name="orchestree-supervisor", daemon=True)
 
     # Any thread:
@@ -174,9 +185,11 @@ class Driver:
     def report(self, report: RunReport) -> None:
         """Take in what an executor has to say (see `Host`)."""
         if not isinstance(report, RunMessage):
-            self._inbox.post(lambda: self._take_report(report))
+            hidden = self._masks.hide(report)
+            self._inbox.post(lambda: self._take_report(hidden))
         elif self._gate.enter():
-            self._inbox.post(lambda: self._take_message(report))
+            message = self._masks.hide_in_message(report)
+            self._inbox.post(lambda: self._take_message(message))
 
     def emit_soon(self, data: EventData, path: str = "") -> None:
         """Publish an event that is no decision of the core: a failed handler, a failed service."""
@@ -306,9 +319,11 @@ class Driver:
         """Have the executor act. One that breaks its promise not to raise hurts nobody but the run it was to start."""
         try:
             entry = self._agent(run.path).entry
+            if isinstance(effect, StartRun):
+                self._masks.begin(run, entry)
             call(self._executor(entry.executor), effect, entry)
         except Exception as error:
-            self.emit_soon(ServiceFailed("executor", traceback.format_exc()), run.path)
+            self.emit_soon(ServiceFailed("executor", self._masks.of(run)(traceback.format_exc())), run.path)
             if isinstance(effect, StartRun):
                 self.report(failed_run(run, error))
 

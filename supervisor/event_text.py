@@ -231,4 +231,11 @@ def _shutdown_error(error: str | None) -> str:
 
 def _call(data: AgentMessage | Command) -> str:
     arguments: Mapping[str, object] = data.data if isinstance(data, AgentMessage) else data.arguments
-    return " ".join([data.name, *(f"{key}={reprlib.repr(value)}" for key, value in arguments.items())])
+    call = " ".join([data.name, *(f"{key}={reprlib.repr(value)}" for key, value in arguments.items())])
+    return call + _by(data) if isinstance(data, Command) else call
+
+
+def _by(data: Command) -> str:
+    if data.token is not None:
+        return f", by token {data.token}"
+    return f", by uid {data.uid} (pid {data.pid})" if data.uid is not None else ""

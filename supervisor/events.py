@@ -19,12 +19,13 @@ from .states import AgentState, RunMode
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorStarted:
-    """The tree starts. Counts are of what was registered at that moment."""
+    """The tree starts. Counts are of what was registered at that moment; `socket` is empty without a control API."""
 
     name: str
     run_mode: RunMode
     agents: int
     supervisors: int
+    socket: str = ""
 
 
 @dataclass(frozen=True, slots=True)

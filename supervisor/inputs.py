@@ -36,23 +36,29 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class StartChild:
-    """Start an agent or a supervisor that does not run (OTP: restart_child)."""
+    """Start an agent or a supervisor that does not run (OTP: restart_child).
+
+    With `announced` whoever hands it in has made the ``COMMAND`` event already, which says who asked.
+    """
 
     path: str
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopChild:
-    """Stop an agent or a supervisor and keep it down (OTP: terminate_child)."""
+    """Stop an agent or a supervisor and keep it down (OTP: terminate_child). `announced`: see `StartChild`."""
 
     path: str
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RestartChild:
-    """Stop and start at once, out of any state."""
+    """Stop and start at once, out of any state. `announced`: see `StartChild`."""
 
     path: str
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,12 @@ def operate(world: World, operation: Operation) -> None:
         OrchestreeError: a mistake of the caller; nothing has changed.
     """
     match operation:
-        case StartChild(path):
-            _start(world, _child(world, path))
-        case StopChild(path):
-            _stop(world, _child(world, path))
-        case RestartChild(path):
-            _restart(world, _child(world, path))
+        case StartChild(path, announced):
+            _start(world, _child(world, path), announced)
+        case StopChild(path, announced):
+            _stop(world, _child(world, path), announced)
+        case RestartChild(path, announced):
+            _restart(world, _child(world, path), announced)
         case RegisterChild(parent, entry, must_start):
             _register(world, parent, entry, must_start=must_start)
         case UnregisterChild(path):
@@ -71,20 +71,22 @@ def _child(world: World, path: str) -> AnyNode:
     return node
 
 
-def _start(world: World, node: AnyNode) -> None:
+def _start(world: World, node: AnyNode, announced: bool) -> None:
     parent = _running_parent(node)
     if node.state in RUNNING_STATES or node.state is AgentState.WEDGED:
         raise Running(f"{node.path!r} is {node.state}")
     if node.state is AgentState.BACKOFF:
         raise Restarting(f"{node.path!r} waits for its restart")
-    _say(world, node, "start")
+    if not announced:
+        _say(world, node, "start")
     if node.state not in WAITS_TO_START:
         _release(parent, node)
         consider(world, node)
 
 
-def _stop(world: World, node: AnyNode) -> None:
-    _say(world, node, "stop")
+def _stop(world: World, node: AnyNode, announced: bool) -> None:
+    if not announced:
+        _say(world, node, "stop")
     if node.state in RUNNING_STATES:
         world.leave_group(node)
         ask(world, node, StopCause.COMMAND)
@@ -110,9 +112,10 @@ def _stop(world: World, node: AnyNode) -> None:
             world.set_state(node, AgentState.STOPPED)
 
 
-def _restart(world: World, node: AnyNode) -> None:
+def _restart(world: World, node: AnyNode, announced: bool) -> None:
     parent = _running_parent(node)
-    _say(world, node, "restart")
+    if not announced:
+        _say(world, node, "restart")
     _release(parent, node)
     waits_for_group = node.group is not None and not node.group.started
     if node.group is not None and waits_for_group:

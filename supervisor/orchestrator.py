@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Self, TypeAlias, Unpack
 
-from orchestree.agents.base import BaseAgent
 from orchestree.agents.ends import CrashReport, ExitReason
 from orchestree.agents.loading import refuse_if_copy
 from orchestree.strategies.errors import NotRunning, SpecError, StartError
@@ -25,17 +22,19 @@ from .aio import AsyncOrchestrator
 from .clock import Clock
 from .config import OrchestratorConfig
 from .core import Core
-from .draft import Draft, join_path
+from .draft import Draft
 from .driver import Driver
 from .event_manager import EventManager
-from .events import Event, HandlerFailed, ServiceFailed
+from .events import Event, HandlerFailed
 from .inputs import Reconfigure, RegisterChild, StartTree, StopTree, UnregisterChild
 from .joining import alert_result, simple_join
 from .lifecycle_log import LifecycleLog
+from .made_up_names import MadeUpNames
 from .order import StartStep, check_tree, start_steps
 from .reachable import Killable, check_reachable
 from .reading import Readable, TreeReader
 from .registry import Registry
+from .services import Services
 from .spec import ChildEntry, Policy, SupervisorEntry, check_children
 from .steering import Steerable
 from .waiting import HANDLERS_END_S, check_timeout, is_started
@@ -71,7 +70,8 @@ class Orchestrator(Registry, Readable, Steerable):
         self.events = EventManager(self._handler_failed)
         self.aio = AsyncOrchestrator(self)
         self._draft = Draft(self.config.root_entry(children))
-        self._names: Counter[str] = Counter()  # how many of each kind were made up
+        self.names = MadeUpNames(lambda path: self._world is not None and path in self._world.nodes)
+        self.services = Services(self)
         self._lock = threading.RLock()
         """Nobody changes the draft, or starts the tree, while it is being read for the start."""
         self._driver: Driver | None = None
@@ -207,6 +207,7 @@ class Orchestrator(Registry, Readable, Steerable):
         except TimeoutError:
             return False
         self.events.join(HANDLERS_END_S)
+        self.services.join()
         return True
 
     def simple_join(self) -> int:
@@ -256,6 +257,11 @@ class Orchestrator(Registry, Readable, Steerable):
 
     # For the files beside this one
 
+    @property
+    def draft(self) -> Draft:
+        """What is registered so far; empty once the tree runs."""
+        return self._draft
+
     def reconfiguring(self, path: str, changes: Mapping[str, object]) -> Future[None] | None:
         """Hand in other policy; None if the tree has not been started: then it is changed already."""
         refuse_if_copy("reconfigure()", defines=True)
@@ -264,16 +270,6 @@ class Orchestrator(Registry, Readable, Steerable):
                 self._draft.reconfigure(path, changes)
                 return None
         return self._noted("reconfigure()", self.driver.submit(Reconfigure(path, changes)))
-
-    def made_up_name(self, parent: str, agent: type[BaseAgent]) -> str:
-        """Return a name for a new child of this class that nobody has."""
-        kind = re.sub(r"[^A-Za-z0-9._-]", "_", str(getattr(agent, "__name__", agent)).lower())[:40]
-        with self._lock:
-            while True:
-                self._names[kind] += 1
-                name = f"{kind}-{self._names[kind]}"
-                if self._world is None or join_path(parent, name) not in self._world.nodes:
-                    return name
 
     def ask_to_stop(self, timeout: float | None) -> bool:
         """Have the tree stopped; return whether the caller must not wait for that.
@@ -310,6 +306,8 @@ class Orchestrator(Registry, Readable, Steerable):
             if self.config.agents_loop == "caller" and caller_loop is None:
                 raise SpecError("agents_loop='caller': start it with `async with` or `await run()`")
             core = Core(self._root_entry(self.before_start(self._draft.children())), self._settings())
+            self.services.open()
+            core.world.settings = replace(core.world.settings, socket=self.services.socket)
             self._driver = driver = self._new_driver(core, caller_loop)
             driver.start()
         try:
@@ -324,6 +322,9 @@ class Orchestrator(Registry, Readable, Steerable):
         """Undo `prepare`."""
         self.driver.shut()
         self._driver = self._reader = self._world = None
+        self.services.close()
+        self.services.join()
+        self.services = Services(self)
 
     def launch(self) -> Future[None]:
         """Start the prepared tree; the future is done when every first start is over.
@@ -336,13 +337,9 @@ class Orchestrator(Registry, Readable, Steerable):
         except BaseException:
             self.give_up_start()
             raise
+        self.services.start(self.driver.emit_soon)
         started = self.driver.submit(StartTree(), is_started)
         self._draft = Draft(self._draft.root)  # its entries would keep alive what agents let go
-        config = self.config
-        control = isinstance(config.control, str) or None
-        for service, wanted in (("metrics", config.metrics_port), ("history", config.history), ("control", control)):
-            if wanted is not None:
-                self.driver.emit_soon(ServiceFailed(service, "not part of this version yet"))
         return started
 
     def check_started(self) -> None:
@@ -362,9 +359,16 @@ class Orchestrator(Registry, Readable, Steerable):
             self.events.publish,
             agents_loop=caller_loop if self.config.agents_loop == "caller" else None,
             classify=classify if self._overrides("classify_exit") else None,
-            on_ended=self.events.close,
+            on_ended=self._ended,
             clock=self.clock,
+            run=self.services.run,
+            last_seq=self.services.last_seq,
+            logs=self.services.logs,
         )
+
+    def _ended(self) -> None:
+        self.events.close()
+        self.services.close()
 
     def _handler_failed(self, handler: str, error: BaseException) -> None:
         if self._driver is not None:

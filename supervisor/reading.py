@@ -15,7 +15,10 @@ from orchestree.strategies.errors import NotFound, SpecError, did_you_mean
 
 from .entry_fields import check_path
 from .event_manager import EventManager
+from .event_readers import EventFilter, EventTypes
 from .events import Event, EventType
+from .history import EventQuery
+from .services import Services
 from .spec import ChildEntry
 from .states import RUNNING_STATES, AgentState
 from .status import ChildCounts, Snapshot, Status, TreeNode
@@ -141,6 +144,7 @@ class Readable(ABC):
     """The reading half of an orchestrator. Nothing here waits; everything may be called from any thread."""
 
     events: EventManager
+    services: Services
 
     @abstractmethod
     def _read(self) -> TreeReader:
@@ -176,12 +180,30 @@ class Readable(ABC):
     def history(
         self,
         path: str | None = None,
-        type: EventType | str | None = None,
+        type: EventTypes | None = None,
         since: int | None = None,
         limit: int | None = 100,
+        *,
+        after: float | None = None,
+        before: float | None = None,
+        run: str | None = None,
     ) -> list[Event]:
-        """Return the latest events that are still kept (10,000), oldest first."""
-        return self.events.history(path, type, since, limit)
+        """Return events, oldest first, from memory (the latest 10,000) and the history file, without waiting.
+
+        Args:
+            path: of an agent, or of a supervisor with all below it.
+            type: one event type, its name, or several.
+            since: only those numbered above it, the first `limit` of them; None: the newest `limit`.
+            limit: how many at most; None for all.
+            after: only those at or after this time, seconds since 1970.
+            before: only those before this time.
+            run: only those of this run of the orchestrator, by its id.
+
+        Raises:
+            SpecError: an event type that does not exist.
+        """
+        types = EventFilter.of(type, None).types
+        return self.services.history.query(EventQuery(path or "", types, since, after, before, run, limit))
 
     def on(self, type: EventType | str | None = None, path: str | None = None) -> Callable[[_Handler], _Handler]:
         """Return a decorator that subscribes a function to events, and leaves it as it is."""

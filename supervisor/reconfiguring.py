@@ -56,7 +56,7 @@ def reconfigure(world: World, node: AnyNode, changes: Mapping[str, object]) -> N
     """
     entry = changed_entry(node.entry, changes, node.path)
     _check_neighbours(node, entry)
-    told = _told(node.entry, entry)
+    told = policy_changes(node.entry, entry)
     if not told:
         return
     backoff = world.backoff_of(entry)
@@ -90,7 +90,8 @@ def _check_neighbours(node: AnyNode, entry: ChildEntry) -> None:
             check_significant(child.entry, entry.auto_shutdown, node.path)  # type: ignore[attr-defined]
 
 
-def _told(old: ChildEntry, new: ChildEntry) -> tuple[PolicyChange, ...]:
+def policy_changes(old: ChildEntry, new: ChildEntry) -> tuple[PolicyChange, ...]:
+    """Return the fields in which two specifications of one child differ, in the order of the specification."""
     pairs = ((field.name, getattr(old, field.name), getattr(new, field.name)) for field in fields(old))
     return tuple(PolicyChange(name, _text(before), _text(after)) for name, before, after in pairs if before != after)
 

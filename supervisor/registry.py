@@ -179,7 +179,7 @@ class Registry(ABC):
     ) -> ChildEntry:
         """Return the checked specification that `start_child` is asked for."""
         if not isinstance(agent, (AgentEntry, SupervisorEntry)):
-            chosen = self._orchestrator().made_up_name(self.path, agent) if name is None else name
+            chosen = self._orchestrator().names.make(self.path, agent) if name is None else name
             entry: ChildEntry = agent_entry(agent, chosen, fields)
         elif name is not None or fields:
             raise SpecError(f"start_child(): {agent.name!r} is a whole specification; it takes no name and no fields")

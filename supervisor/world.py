@@ -39,12 +39,14 @@ class Settings:
     """What a core is built from; `Orchestrator.Config` has the meaning of each.
 
     Attributes:
+        socket: path of the control socket, for people; empty if there is none.
         killable: names of the executors whose runs can be killed.
         draw: seeded source of numbers in [0, 1) for jitter.
         choose_next: picks one of the queued paths (in start order); None or an unknown path means the first.
     """
 
     name: str = "orchestree"
+    socket: str = ""
     run_mode: RunMode = RunMode.DAEMON
     backoff: Backoff | None = field(default_factory=Backoff)
     max_workers: int | None = None

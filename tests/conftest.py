@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +27,10 @@ settings.load_profile("ci")
 for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, default)
+
+# Control sockets of this session have a folder of their own, also those of the programs that tests start.
+_runtime = tempfile.TemporaryDirectory(prefix="orchestree-tests-")
+os.environ["XDG_RUNTIME_DIR"] = _runtime.name
 
 BARE_NAMES = frozenset({"supervisor", "agents", "strategies", "metrics"})
 

@@ -20,7 +20,10 @@ NAMES = {
     "starts": "100 process agents started, and all killed at once, beside bare forks",
     "notice": "how soon a death is known, beside a bare epoll loop",
     "process_idle": "100 idle process agents: CPU and memory",
+    "streams": "a coroutine agent's restart beside 200 clients that stream all events",
     "leaks": "what 1,000 restarts by SIGKILL leave behind (--restarts 10000 for more)",
+    "cli": "`orchestree ps` with 50 agents, beside the imports that it needs",
+    "history": "the history file: events a second, and questions to 10 million rows (--rows)",
     "peers": "circus and supervisord from PyPI beside ours; only when named",
 }
 ONLY_WHEN_NAMED = ("peers",)
@@ -42,7 +45,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="of process and notice")
     parser.add_argument("--peer-kills", type=int, default=7, help="of each peer: they take seconds")
     parser.add_argument("--rounds", type=int, default=9, help="of starts")
+    parser.add_argument("--clients", type=int, default=200, help="of streams")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of process_idle")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="of the file that history asks")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - NAMES.keys()):
         parser.error(f"no benchmark {', '.join(unknown)}")
@@ -53,6 +58,8 @@ def main() -> None:
         "starts": options.rounds,
         "process_idle": options.idle,
         "leaks": options.restarts,
+        "history": options.rows,
+        "streams": options.clients,
     }
     for name in options.names or [name for name in NAMES if name not in ONLY_WHEN_NAMED]:
         for run in range(1, options.runs + 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestree.supervisor.control.target import TargetError, load_target
+from orchestree.supervisor.control.command_line.target import TargetError, load_target
 
 APP = """
 from orchestree import Orchestrator, PeriodicAgent, RunMode

@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from .human import printable
+from .tables import as_json, print_json
 
+if TYPE_CHECKING:
+    from orchestree.supervisor.effective import EffectiveValue
     from orchestree.supervisor.orchestrator import Orchestrator
+    from orchestree.supervisor.order import StartStep
+    from orchestree.supervisor.overrides import Given
 
     from .target import Use
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 BAD_CONFIGURATION = 78
 """Exit code (``EX_CONFIG`` of sysexits.h) when TARGET or its specification is at fault."""
@@ -36,11 +45,34 @@ class Finished(BaseException):
         self.exit_code = exit_code
 
 
+_ON_SETTINGS: Final = """
+
+    --set goes before --config, that before variables, they before the code. KEY is a field of
+    Orchestrator.Config (max_workers=4, history=none), agents.PATH.FIELD, for a field of the agent's
+    registration or of its own Config (agents.ingest/collector.interval=2), or supervisors.PATH.FIELD.
+    A variable is written ORCHESTREE_MAX_WORKERS, ORCHESTREE_AGENTS__INGEST_COLLECTOR__INTERVAL.
+    VALUE is JSON or text; TOML has no null. Children that come only when the tree runs cannot be set,
+    nor those that `before_start` adds.
+"""
+
+
+def _takes_target(command: _Function) -> _Function:
+    """Give a command its TARGET, and what can be set of it from outside of its code."""
+    command.__doc__ = f"{command.__doc__}{_ON_SETTINGS}"
+    for decorate in (
+        click.option("--config", "file", metavar="FILE.toml", help="The same keys as tables: [agents.writer-a]."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one field; can be repeated."),
+        click.argument("arguments", nargs=-1),
+        click.argument("target"),
+    ):
+        command = decorate(command)
+    return command
+
+
 @click.command()
-@click.argument("target")
-@click.argument("arguments", nargs=-1)
+@_takes_target
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line instead of text.")
-def run(target: str, arguments: tuple[str, ...], log_json: bool) -> None:
+def run(target: str, arguments: tuple[str, ...], settings: tuple[str, ...], file: str | None, log_json: bool) -> None:
     """Run TARGET until it ends or Ctrl-C stops it.
 
     What stands after `--` is handed on: ARGUMENTS are sys.argv[1:] of TARGET.
@@ -48,10 +80,12 @@ def run(target: str, arguments: tuple[str, ...], log_json: bool) -> None:
     Exit codes: 0 done, 1 something was parked, failed or left waiting, 70 the root supervisor gave up,
     78 bad TARGET or configuration, 128 + n stopped at once by a second signal.
     """
+    given = _given(settings, file)
+
     from orchestree.supervisor.logging_setup import setup_logging
 
     def use(orchestrator: Orchestrator) -> NoReturn:
-        raise Finished(orchestrator.simple_join())
+        raise Finished(_run(orchestrator, given))
 
     setup_logging(json=log_json)
     _allow_many_files()
@@ -62,21 +96,60 @@ def run(target: str, arguments: tuple[str, ...], log_json: bool) -> None:
 
 
 @click.command()
-@click.argument("target")
-@click.argument("arguments", nargs=-1)
-def check(target: str, arguments: tuple[str, ...]) -> None:
-    """Check TARGET and print its start order.
+@_takes_target
+@click.option("--all", "show_all", is_flag=True, help="Also print values that are the default.")
+@as_json
+def check(
+    target: str,
+    arguments: tuple[str, ...],
+    settings: tuple[str, ...],
+    file: str | None,
+    show_all: bool,
+    as_json: bool,
+) -> None:
+    """Check TARGET and print its start order, and which values hold and where each comes from.
 
     Nothing is started, so a `before_start` hook and modules that only fail in an agent's process are not
     seen. Exit code 78 if it is bad.
     """
+    given = _given(settings, file)
 
     def use(orchestrator: Orchestrator) -> NoReturn:
-        code = _show(orchestrator)
+        code = _check(orchestrator, given, show_all=show_all, as_json=as_json)
         sys.stdout.flush()
         os._exit(code)  # what the file would do at its end belongs to a tree that has run
 
-    sys.exit(_show(_load(target, arguments, use)))
+    sys.exit(_check(_load(target, arguments, use), given, show_all=show_all, as_json=as_json))
+
+
+def _given(options: tuple[str, ...], file: str | None) -> Given:
+    """Return what was set from outside, not yet compared with the tree."""
+    from orchestree.strategies.errors import SpecError
+    from orchestree.supervisor import overrides
+
+    settings = []
+    for text in options:
+        setting = overrides.option(text)
+        if setting is None:
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint="--set")
+        settings.append(setting)
+    try:
+        tables = None if file is None else overrides.toml_tables(_content(file), file)
+    except SpecError as error:
+        raise BadTarget(str(error)) from None
+    return overrides.Given(tuple(settings), file or "", tables, overrides.variables(os.environ))
+
+
+def _content(file: str) -> str:
+    from orchestree.strategies.errors import did_you_mean
+
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = [path.name for path in Path(file).parent.glob("*.toml")]
+        raise BadTarget(f"{file}: no such file{did_you_mean(Path(file).name, near)}") from None
+    except (OSError, ValueError) as error:
+        raise BadTarget(f"{file}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _allow_many_files() -> None:
@@ -86,17 +159,49 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _show(orchestrator: Orchestrator) -> int:
-    """Print the start order, or what is wrong; return the exit code."""
+def _run(orchestrator: Orchestrator, given: Given) -> int:
     from orchestree.strategies.errors import SpecError
+    from orchestree.supervisor.overriding import override
 
-    from .target import one_line
+    from .progress import Progress
 
     try:
+        override(orchestrator, given)
+    except SpecError as error:
+        return _bad(error)
+    with Progress(orchestrator):
+        return orchestrator.simple_join()
+
+
+def _check(orchestrator: Orchestrator, given: Given, *, show_all: bool, as_json: bool) -> int:
+    """Print what would be started with which values, or what is wrong; return the exit code."""
+    from orchestree.strategies.errors import SpecError
+    from orchestree.supervisor.effective import DEFAULT, effective_values
+    from orchestree.supervisor.overriding import override
+
+    try:
+        overridden = override(orchestrator, given)
         steps = orchestrator.check()
     except SpecError as error:
-        click.echo(f"Error: {one_line(error)}", err=True)
-        return BAD_CONFIGURATION
+        return _bad(error)
+    values = [one for one in effective_values(orchestrator, overridden) if show_all or one.source != DEFAULT]
+    if as_json:
+        print_json({"start_order": [asdict(step) for step in steps], "values": [asdict(one) for one in values]})
+    else:
+        _show(steps, values)
+    return 0
+
+
+def _bad(error: Exception) -> int:
+    from .target import one_line
+
+    click.echo(f"Error: {one_line(error)}", err=True)
+    return BAD_CONFIGURATION
+
+
+def _show(steps: Sequence[StartStep], values: Sequence[EffectiveValue]) -> None:
+    from orchestree.supervisor.override_values import as_text
+
     rows = [
         [
             f"{number}.",
@@ -107,11 +212,11 @@ def _show(orchestrator: Orchestrator) -> int:
         ]
         for number, step in enumerate(steps, start=1)
     ]
-    kinds = [step.kind for step in steps]
-    for line in _aligned(rows):
+    held = [[one.key, printable(as_text(one.value)), one.source] for one in values]
+    for line in [*_aligned(rows), *[""] * bool(rows), *_aligned(held), *[""] * bool(held)]:
         click.echo(line)
+    kinds = [step.kind for step in steps]
     click.echo(f"ok: {_count(kinds.count('agent'), 'agent')}, {_count(kinds.count('supervisor'), 'supervisor')}")
-    return 0
 
 
 def _load(target: str, arguments: Sequence[str], use: Use) -> Orchestrator:

@@ -1,0 +1,1 @@
+"""The control API: an ASGI application over one orchestrator. Import its files by name."""

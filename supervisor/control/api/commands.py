@@ -1,0 +1,188 @@
+"""What can be done through the API: each command is an event first, then it is handed in, then it is waited for.
+
+Nothing here blocks: every wait is for a future of the supervision thread, with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from orchestree.strategies.errors import NotFound, NotRunning, Running
+from orchestree.supervisor.control.permissions import Who
+from orchestree.supervisor.events import Command
+from orchestree.supervisor.inputs import Input, Reconfigure, RestartChild, StartChild, StopChild, StopTree
+from orchestree.supervisor.plain import plain
+from orchestree.supervisor.reconfiguring import policy_changes
+from orchestree.supervisor.spec import ChildEntry
+from orchestree.supervisor.states import RUNNING_STATES, AgentState
+from orchestree.supervisor.tree import AgentNode, SupervisorNode
+from orchestree.supervisor.waiting import is_settled
+from orchestree.supervisor.world import World
+
+from . import views
+from .problems import Problem
+from .reads import Reader
+
+if TYPE_CHECKING:
+    from orchestree.supervisor.driver import Driver
+    from orchestree.supervisor.orchestrator import Orchestrator
+
+ANSWER_S: Final = 10.0
+"""Seconds in which supervision has to accept or refuse a command. It takes longer only if a hook blocks it."""
+
+OPERATIONS: Final[Mapping[str, Callable[[str, bool], Input]]] = MappingProxyType(
+    {"start": StartChild, "stop": StopChild, "restart": RestartChild}
+)
+_UP: Final = frozenset({AgentState.STARTING, AgentState.READY})
+
+Gone = Callable[[], Awaitable[None]]
+"""Returns when whoever asked has gone."""
+
+
+class _Look:
+    """Notes what a node is like the first time it is asked, in the supervision thread; always true."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._has_looked = False
+        self.state: AgentState | None = None
+        self.purpose: str | None = None
+        self.entry: ChildEntry | None = None
+
+    def __call__(self, world: World) -> bool:
+        node = world.find(self._path)
+        if node is not None and not self._has_looked:
+            self.state, self.purpose = node.state, node.purpose
+            self.entry = node.entry if isinstance(node, AgentNode | SupervisorNode) else None
+        self._has_looked = True
+        return True
+
+    def differs(self, other: _Look) -> bool:
+        return (self.state, self.purpose) != (other.state, other.purpose)
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Commands to one orchestrator, for one task each."""
+
+    orchestrator: Orchestrator
+    reader: Reader
+
+    async def operate(self, who: Who, command: str, path: str, wait: float | None, gone: Gone) -> views.Operation:
+        """Start, stop or restart what stands at `path`; return when that is accepted, or over, at most `wait` s later.
+
+        Raises:
+            NotFound, Restarting, NotRunning: as the method of the orchestrator. Running: it stops, or is wedged.
+            Problem: the path is the root. TimeoutError: see `ANSWER_S`.
+        """
+        driver = self._driver()
+        await self._find(path)
+        if not path:
+            raise Problem("conflict", f"{command}: not of the root, which is no child; shutdown stops the whole tree")
+        self._say(who, command, {} if wait is None else {"wait": wait}, path)
+        before, after = _Look(path), _Look(path)
+        driver.when(before)
+        accepted = driver.submit(OPERATIONS[command](path, True), after)
+        try:
+            await _answer(accepted)
+            changed = after.differs(before)
+        except Running:
+            if before.state not in _UP:
+                raise
+            changed = False
+        if wait:
+            with suppress(NotRunning):  # the whole tree has ended meanwhile
+                await _first(asyncio.wrap_future(driver.when(is_settled(path))), gone, wait)
+        pending = await asyncio.to_thread(self.reader.moving, path)
+        state = self._state(path)
+        return views.Operation(
+            path=path, command=command, changed=changed, done=not pending, state=state, pending=pending
+        )
+
+    async def set_policy(self, who: Who, path: str, changes: Mapping[str, object], given: object) -> views.Changes:
+        """Change the policy of what stands at `path`; `given` is what was asked for, as JSON.
+
+        Raises:
+            SpecError, NotFound: as `Orchestrator.reconfigure`. TimeoutError: see `ANSWER_S`.
+        """
+        driver = self._driver()
+        await self._find(path)
+        self._say(who, "set", given, path)
+        before, after = _Look(path), _Look(path)
+        driver.when(before)
+        await _answer(driver.submit(Reconfigure(path, changes), after))
+        if before.entry is None or after.entry is None:
+            raise NotFound(f"{path!r}: it has left the tree")
+        told = policy_changes(before.entry, after.entry)
+        return views.Changes(path, tuple(views.Change(change.field, change.old, change.new) for change in told))
+
+    async def shutdown(self, who: Who, timeout: float | None, wait: float | None, gone: Gone) -> views.Shutdown:
+        """Stop the whole tree; return when that is accepted, or when it has ended, at most `wait` seconds later.
+
+        Args:
+            who: asks.
+            timeout: seconds after which all that is left is killed or abandoned; None for no limit.
+            wait: seconds; None for not at all.
+            gone: see `Gone`.
+        """
+        driver = self._driver()
+        given = {"wait": wait, "timeout": timeout}
+        self._say(who, "shutdown", {name: value for name, value in given.items() if value is not None}, "")
+        before, after = _Look(""), _Look("")
+        driver.when(before)
+        with suppress(NotRunning):  # it has ended with this
+            await _answer(driver.submit(StopTree(timeout_s=timeout), after))
+        if wait:
+            await _first(asyncio.wrap_future(driver.ended), gone, wait)
+        done = driver.ended.done()
+        pending = () if done else await asyncio.to_thread(self.reader.not_ended)
+        return views.Shutdown(
+            command="shutdown",
+            changed=before.state in RUNNING_STATES and before.state is not AgentState.STOPPING,
+            done=done,
+            state=self._state(""),
+            pending=pending,
+        )
+
+    def _driver(self) -> Driver:
+        if not self.orchestrator.is_running:
+            raise Problem("ended", "the tree has ended")
+        return self.orchestrator.driver
+
+    async def _find(self, path: str) -> None:
+        """Raise `NotFound` if nothing stands at `path`; which takes a while, for the names that are like it."""
+        await asyncio.to_thread(self.orchestrator.status, path)
+
+    def _say(self, who: Who, command: str, arguments: object, path: str) -> None:
+        shown = plain(arguments)
+        assert isinstance(shown, dict)
+        self.orchestrator.driver.emit_soon(Command(command, shown, who.uid, who.pid, who.token), path)
+
+    def _state(self, path: str) -> AgentState:
+        try:
+            return self.orchestrator.status(path).state
+        except NotFound:  # it has left the tree, and not even its last outcome is kept
+            return AgentState.STOPPED
+
+
+async def _answer(accepted: Future[None]) -> None:
+    async with asyncio.timeout(ANSWER_S):
+        await asyncio.wrap_future(accepted)
+
+
+async def _first(done: asyncio.Future[None], gone: Gone, seconds: float) -> None:
+    """Wait until `done`, at most `seconds`, and not for somebody who has gone. Raises what `done` raises."""
+    leaving = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((done, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if done.done():
+            done.result()
+    finally:
+        done.cancel()
+        leaving.cancel()

@@ -1,0 +1,220 @@
+"""The commands that change something: `start stop restart set shutdown`."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from .choosing import Choice, ControlCommand, path_argument
+from .client import Refused, Unreachable, agent_route
+from .exit_codes import Exit, Failed, failure_of
+from .human import duration, printable
+from .tables import as_json, print_json
+from .waiting_shown import Answer, answers_of
+
+LONGEST_S: Final = 3600.0
+"""Seconds that `--wait` waits at most, and if none are given."""
+
+AT_ONCE: Final = 100
+"""Requests that are open at the same time: the orchestrator grants so many. Further ones wait for these."""
+
+NOT_UP: Final = frozenset({"backoff", "parked", "failed", "wedged"})
+"""States in which an agent did not come up that somebody waited for."""
+
+GRAVITY: Final = (Exit.NO_ORCHESTRATOR, Exit.NOT_PERMITTED, Exit.FAILED, Exit.WAIT_RAN_OUT)
+"""Of several failures the first of these is the exit code."""
+
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?|\.\d+")
+
+
+class WaitingCommand(ControlCommand):
+    """A command whose ``--wait`` takes seconds or none: only a number right behind it belongs to it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line with the seconds attached to the option."""
+        return super().parse_args(ctx, _attached(args))
+
+
+def _attached(args: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for position, word in enumerate(args):
+        if word == "--":
+            return [*found, *args[position:]]
+        if word == "--wait":
+            has_seconds = _NUMBER.fullmatch(args[position + 1] if position + 1 < len(args) else "")
+            found.append("--wait" if has_seconds else f"--wait={LONGEST_S:g}")
+        else:
+            found.append(word)
+    return found
+
+
+wait_option = click.option(
+    "--wait",
+    metavar="[SECONDS]",
+    type=click.FloatRange(0, LONGEST_S),
+    help=f"Wait until it is done, so many seconds at most ({LONGEST_S:g} if none are given); exit code "
+    f"{Exit.WAIT_RAN_OUT:d} if it is not done by then. What was asked for goes on.",
+)
+
+
+@click.command(cls=WaitingCommand)
+@path_argument(many=True)
+@wait_option
+@as_json
+def start(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
+    """Start agents that do not run.
+
+    PATH is an agent, or a supervisor for all below it.
+
+    Returns when it is accepted; with --wait, when it is ready, completed or has to wait for something else.
+    """
+    _steer("start", choice, paths, wait, as_json)
+
+
+@click.command(cls=WaitingCommand)
+@path_argument(many=True)
+@wait_option
+@as_json
+def stop(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
+    """Stop agents, and keep them down.
+
+    PATH is an agent, or a supervisor for all below it.
+
+    Returns when it is accepted; with --wait, when it has stopped.
+    """
+    _steer("stop", choice, paths, wait, as_json)
+
+
+@click.command(cls=WaitingCommand)
+@path_argument(many=True)
+@wait_option
+@as_json
+def restart(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
+    """Stop agents and start them at once.
+
+    PATH is an agent, or a supervisor for all below it; also one that is parked or waits for its restart.
+
+    Returns when it is accepted; with --wait, when it is ready, completed or has to wait for something else.
+    """
+    _steer("restart", choice, paths, wait, as_json)
+
+
+@click.command(cls=WaitingCommand)
+@wait_option
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="Then kill what has not stopped.")
+@as_json
+def shutdown(choice: Choice, wait: float | None, timeout: float | None, as_json: bool) -> None:
+    """Stop the whole tree.
+
+    What the program that runs it does then is its own matter.
+
+    Returns when it is accepted; with --wait, when all has stopped.
+    """
+    client = choice.client()
+    body = {} if timeout is None else {"timeout": timeout}
+    asked = client.ask("POST", "/shutdown", {"wait": wait}, body, wait or 0)
+    answers = answers_of(client, "shutdown", {"": asked}, wait)
+    answer = answers[""]
+    if isinstance(answer, dict):
+        print_json(answer) if as_json else click.echo(_outcome(answer))
+    _finish("shutdown", answers, wait)
+
+
+@click.command("set", cls=ControlCommand)
+@path_argument()
+@click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
+@as_json
+def set_policy(choice: Choice, path: str, changes: tuple[str, ...], as_json: bool) -> None:
+    """Change the policy of what runs.
+
+    Shows each field that has changed, old -> new.
+
+    A VALUE is JSON (5, true, null, '{"initial": 0.5}'), or else a text (transient).
+    """
+    body = dict(map(_change, changes))
+    answer = choice.client().ask("PATCH", agent_route(path), None, body).answer()
+    if as_json:
+        print_json(answer)
+        return
+    for change in answer["changes"]:
+        click.echo(printable(f"{change['field']}: {change['old']} -> {change['new']}"))
+    if not answer["changes"]:
+        click.echo("nothing to change")
+
+
+def _change(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.UsageError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value, parse_constant=_no_constant)
+    except ValueError:
+        return key, value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _steer(command: str, choice: Choice, paths: Sequence[str], wait: float | None, as_json: bool) -> None:
+    """Ask for all at the same time, in the order given, and show each answer in that order."""
+    client = choice.client()
+    began = time.monotonic()
+    answers: dict[str, Answer] = {}
+    different = list(dict.fromkeys(paths))
+    for first in range(0, len(different), AT_ONCE):
+        left = None if wait is None else max(0.0, wait - (time.monotonic() - began))
+        asked = {
+            path: client.ask("POST", agent_route(path, command), {"wait": left}, wait_s=left or 0)
+            for path in different[first : first + AT_ONCE]
+        }
+        answers |= answers_of(client, command, asked, left)
+    good = {path: answer for path, answer in answers.items() if isinstance(answer, dict)}
+    if as_json:
+        print_json(list(good.values()))
+    else:
+        for path, answer in good.items():
+            click.echo(f"{path or '/'}  {_outcome(answer)}")
+    _finish(command, answers, wait)
+
+
+def _finish(command: str, answers: Mapping[str, Answer], wait: float | None) -> None:
+    """End with what is wrong with the answers, if anything is."""
+    failures = [failure for path, answer in answers.items() if (failure := _failure(command, path, answer, wait))]
+    for failure in failures[:-1]:
+        failure.show()
+    if failures:
+        worst = min((failure.code for failure in failures), key=GRAVITY.index)
+        raise Failed(failures[-1].message, worst)
+
+
+def _outcome(answer: dict[str, Any]) -> str:
+    unchanged = "" if answer["changed"] else " (nothing to do)"
+    others = [path for path in answer["pending"] if path != answer.get("path")]
+    goes_on = f" (still on their way: {_some(others)})" if others else ""
+    return f"{answer['state']}{unchanged}{goes_on}"
+
+
+def _failure(command: str, path: str, answer: Answer, wait: float | None) -> Failed | None:
+    """Return what is wrong with an answer, or None."""
+    shown = path or "/"
+    if isinstance(answer, Refused | Unreachable):
+        return failure_of(answer)
+    if wait is None:
+        return None
+    if not answer["done"]:
+        pending = f", waits for {_some(answer['pending'])}" if answer["pending"] else ""
+        return Failed(f"{command} {shown}: not done after {duration(wait)}{pending}", Exit.WAIT_RAN_OUT)
+    if answer["state"] == "wedged" or (command in ("start", "restart") and answer["state"] in NOT_UP):
+        return Failed(f"{command} {shown}: it is {answer['state']}; see `orchestree inspect {shown}`")
+    return None
+
+
+def _some(paths: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(path or "/" for path in paths[:most]) + more

@@ -1,0 +1,50 @@
+"""What the command line loads: nothing of the runtime, so that it answers at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FORBIDDEN = frozenset(
+    [
+        "pydantic",
+        "loguru",
+        "multiprocess",
+        "multiprocessing",
+        "asyncio",
+        "starlette",
+        "uvicorn",
+        "psutil",
+        "tenacity",
+        "rich",
+        "dill",
+    ]
+)
+COMMANDS = [
+    *(["ps"], ["tree"], ["ls"], ["inspect", "x"], ["stats"], ["graph"], ["commands"], ["logs", "x"]),
+    *(["events", "--since", "10m"], ["history"], ["stop", "x", "--wait"], ["set", "x", "a=1"], ["shutdown"]),
+    *(["--help"], ["statz"], ["completion", "bash"]),
+]
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_loads_nothing_of_the_runtime(tmp_path: Path, command: list[str]) -> None:
+    program = f"from orchestree.supervisor.control.cli import main; main({command})"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", program],
+        env={"XDG_RUNTIME_DIR": str(tmp_path), "PATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"click", "http.client"} <= modules, done.stderr
+    assert not {module.partition(".")[0] for module in modules} & FORBIDDEN
+    runtime = {"orchestree.supervisor.orchestrator", "orchestree.supervisor.driver", "orchestree.supervisor.spec"}
+    assert not runtime & modules
