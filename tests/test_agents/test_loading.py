@@ -45,14 +45,14 @@ def test_an_error_in_the_file_is_passed_on_and_the_module_forgotten(tmp_path: Pa
 
 def test_a_module_is_imported_once_with_the_same_tolerance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    write(tmp_path / "shop" / "__init__.py", "")
-    write(tmp_path / "shop" / "till.py", "coins = []\nraise SystemExit")
-    module = load_module("shop.till")
-    assert load_module("shop.till") is module
+    write(tmp_path / "stall" / "__init__.py", "")
+    write(tmp_path / "stall" / "till.py", "coins = []\nraise SystemExit")
+    module = load_module("stall.till")
+    assert load_module("stall.till") is module
     assert module.coins == []
-    assert sys.modules["shop"].till is module
-    with pytest.raises(ModuleNotFoundError, match=r"No module named 'shop.none'"):
-        load_module("shop.none")
+    assert sys.modules["stall"].till is module
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'stall.none'"):
+        load_module("stall.none")
 
 
 def test_the_orchestrator_acts_after_loading_as_before(tmp_path: Path) -> None:
