@@ -14,6 +14,8 @@ from orchestree.strategies import Backoff
 from orchestree.supervisor import AgentState, EventType, Orchestrator
 from orchestree.supervisor.events import Command
 
+pytestmark = pytest.mark.portable
+
 E = EventType
 NEVER_BACK: Final = Backoff(wait=wait_fixed(3600), jitter=0.0)
 

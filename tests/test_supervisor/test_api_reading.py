@@ -21,6 +21,8 @@ from orchestree.supervisor.agent_logs import AgentLogs
 from orchestree.supervisor.control.api import usage
 from orchestree.supervisor.control.api.usage import Usages
 
+pytestmark = pytest.mark.portable
+
 E = EventType
 NEVER_BACK: Final = Backoff(wait=wait_fixed(3600), jitter=0.0)
 SECRETS: Final = ("hunter2-swordfish", "tok-1234567890", "nested-cr3dential", "param-s3cret-value", "dsn-p4ssw0rd-x")

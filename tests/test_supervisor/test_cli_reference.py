@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from orchestree.supervisor.control.cli import main
 from orchestree.supervisor.control.reference import command_reference, with_references
 
+pytestmark = pytest.mark.portable
+
 README = Path(__file__).parents[2] / "README.md"
 FIXED = (
     "run check ls ps tree inspect start stop restart logs events history stats graph set commands shutdown completion"

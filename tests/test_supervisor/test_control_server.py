@@ -41,6 +41,8 @@ from orchestree.supervisor.control.places import find_orchestrators
 from orchestree.supervisor.control.server import ControlServer
 from orchestree.supervisor.control.sockets import Taken, open_socket
 
+pytestmark = pytest.mark.portable
+
 NOBODY = 65534
 
 

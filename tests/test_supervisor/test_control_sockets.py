@@ -31,6 +31,8 @@ held.close()
 FORKING_HOLDER = """
 import os, sys
 from orchestree.supervisor.control.sockets import open_socket
+
+pytestmark = pytest.mark.portable
 held = open_socket("x")
 if os.fork() == 0:
     print(os.getpid(), flush=True)

@@ -30,6 +30,8 @@ from orchestree.supervisor.history_file import BLOCK, ERA
 from orchestree.supervisor.history_queries import HistoryReader
 from orchestree.supervisor.history_sqlite import SqliteHistory
 
+pytestmark = pytest.mark.portable
+
 ALL = EventQuery(limit=None)
 
 

@@ -18,6 +18,8 @@ from orchestree.supervisor.history import EventQuery
 from orchestree.supervisor.history_queries import HistoryReader
 from orchestree.supervisor.history_sqlite import SqliteHistory
 
+pytestmark = pytest.mark.portable
+
 ALL = EventQuery(limit=None)
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import threading
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from orchestree import (
     SpecError,
 )
 from orchestree.supervisor.control import places
+
+pytestmark = pytest.mark.portable
 
 DEADLINE_S = 20.0
 
@@ -73,7 +76,8 @@ def test_everything_is_in_the_file_when_join_returns(tmp_path: Path) -> None:
     file = tmp_path / "events.db"
     with a_tree(control=False, history=str(file)) as tree:
         pass
-    [(stored,)] = sqlite3.connect(file).execute("SELECT count(*) FROM events")
+    with closing(sqlite3.connect(file)) as connection:
+        [(stored,)] = connection.execute("SELECT count(*) FROM events")
     assert stored == tree.events.latest
 
 

@@ -19,6 +19,8 @@ from orchestree.supervisor.event_manager import EventManager
 from orchestree.supervisor.events import TYPE_OF, AgentMessage, AgentReady, Event, EventData, EventGap
 from orchestree.supervisor.history import EventQuery, History, a_gap
 
+pytestmark = pytest.mark.portable
+
 
 def an_event(seq: int, path: str = "a", data: EventData | None = None) -> Event:
     data = data or AgentReady(0.5)

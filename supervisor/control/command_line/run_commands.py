@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import resource
 import sys
@@ -45,20 +46,19 @@ class Finished(BaseException):
         self.exit_code = exit_code
 
 
-_ON_SETTINGS: Final = """
-
-    --set goes before --config, that before variables, they before the code. KEY is a field of
-    Orchestrator.Config (max_workers=4, history=none), agents.PATH.FIELD, for a field of the agent's
-    registration or of its own Config (agents.ingest/collector.interval=2), or supervisors.PATH.FIELD.
-    A variable is written ORCHESTREE_MAX_WORKERS, ORCHESTREE_AGENTS__INGEST_COLLECTOR__INTERVAL.
-    VALUE is JSON or text; TOML has no null. Children that come only when the tree runs cannot be set,
-    nor those that `before_start` adds.
+_ON_SETTINGS: Final = """\
+--set goes before --config, that before variables, they before the code. KEY is a field of
+Orchestrator.Config (max_workers=4, history=none), agents.PATH.FIELD, for a field of the agent's
+registration or of its own Config (agents.ingest/collector.interval=2), or supervisors.PATH.FIELD.
+A variable is written ORCHESTREE_MAX_WORKERS, ORCHESTREE_AGENTS__INGEST_COLLECTOR__INTERVAL.
+VALUE is JSON or text; TOML has no null. Children that come only when the tree runs cannot be set,
+nor those that `before_start` adds.
 """
 
 
 def _takes_target(command: _Function) -> _Function:
     """Give a command its TARGET, and what can be set of it from outside of its code."""
-    command.__doc__ = f"{command.__doc__}{_ON_SETTINGS}"
+    command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\n{_ON_SETTINGS}"
     for decorate in (
         click.option("--config", "file", metavar="FILE.toml", help="The same keys as tables: [agents.writer-a]."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one field; can be repeated."),
