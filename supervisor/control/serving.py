@@ -136,6 +136,7 @@ class Connection(H11Protocol):
         """Tell whoever handles a request, and the service."""
         super().connection_lost(exc)
         self._stop_timer()
+        self._unset_keepalive_if_required()  # else uvicorn keeps what was reset until then
         if not self.connections:
             self._service.nobody_left.set()
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import queue
 import resource
+import select
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -33,7 +36,7 @@ from control_support import (
 from starlette.requests import Request
 
 from orchestree.supervisor.control.limits import Limits, affordable_connections
-from orchestree.supervisor.control.serving import TOO_MANY
+from orchestree.supervisor.control.serving import TOO_MANY, Connection
 
 POST = b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
 
@@ -262,6 +265,23 @@ def test_the_limits_of_a_connection_end_with_it(caplog: pytest.LogCaptureFixture
         with dial(server) as later:
             assert read_all(later) == b""
     assert caplog.records == []
+
+
+def test_nothing_is_kept_of_a_connection_that_the_client_has_reset() -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(each, Connection) for each in gc.get_objects())
+
+    pause, before = threading.Event(), kept()
+    with serving() as server:
+        for _ in range(10):
+            with dial(server) as client:
+                client.sendall(HELLO)
+                assert select.select([client], [], [], PATIENCE_S)[0]  # the answer is there, and is not read
+        deadline = time.monotonic() + PATIENCE_S
+        while kept() > before and time.monotonic() < deadline:
+            pause.wait(0.01)
+        assert kept() <= before
 
 
 @pytest.mark.slow

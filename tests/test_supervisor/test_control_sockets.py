@@ -19,6 +19,8 @@ from control_support import PATIENCE_S, descriptors
 from orchestree.supervisor.control.places import connect, find_orchestrators, is_live
 from orchestree.supervisor.control.sockets import ControlSocket, Lock, Taken, open_socket
 
+pytestmark = pytest.mark.portable
+
 HOLDER = """
 import sys
 from orchestree.supervisor.control.sockets import open_socket
@@ -31,8 +33,6 @@ held.close()
 FORKING_HOLDER = """
 import os, sys
 from orchestree.supervisor.control.sockets import open_socket
-
-pytestmark = pytest.mark.portable
 held = open_socket("x")
 if os.fork() == 0:
     print(os.getpid(), flush=True)
