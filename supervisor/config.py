@@ -13,8 +13,8 @@ from orchestree.strategies import checks
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown, Strategy
-from orchestree.supervisor.control.permissions import permitted
 
+from .permissions import permitted
 from .spec import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, ChildEntry, SupervisorEntry, check_name
 from .states import RunMode
 

@@ -16,13 +16,12 @@ from typing import Any, Final
 
 from orchestree.agents.current import current_host
 from orchestree.agents.ends import CrashReport
-from orchestree.agents.executor import Executor, Launch, RunEnded, RunId, RunMessage, RunReport
+from orchestree.agents.executor import Executor, KeepLine, Launch, RunEnded, RunId, RunMessage, RunReport
 from orchestree.agents.executors import executor_class
 from orchestree.agents.inbox import Inbox
 from orchestree.agents.lifecycle import failed_run
 from orchestree.strategies.errors import NotRunning, OrchestreeError
 
-from .agent_logs import AgentLogs
 from .announcer import Announcer
 from .clock import Clock
 from .core import Core
@@ -97,7 +96,7 @@ class Driver:
         publish: Callable[[Event], None],
         *,
         agents_loop: asyncio.AbstractEventLoop | None = None,
-        logs: AgentLogs | None = None,
+        keep_line: KeepLine | None = None,
         classify: Callable[[RunEnded], RunEnded] | None = None,
         on_ended: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
@@ -110,7 +109,7 @@ class Driver:
             core: whose decisions are carried out; from now on only the supervision thread touches it.
             publish: takes each event, in order; must not block.
             agents_loop: see the attribute.
-            logs: keeps what agents log and print; None if nobody asks for that.
+            keep_line: see the attribute; None if nobody asks for what agents log and print.
             classify: may change the reason of an end before the core sees it; must not block or raise.
             on_ended: called at the very end, in the supervision thread.
             clock: None stands for those of the machine.
@@ -120,7 +119,7 @@ class Driver:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self._callback_failed)
         self.agents_loop = agents_loop
-        self.keep_line = logs.keep if logs is not None else None
+        self.keep_line = keep_line
         self.ended: Future[None] = Future()
         self.ended.set_running_or_notify_cancel()
         self.exit_code: int | None = None

@@ -363,7 +363,7 @@ class Orchestrator(Registry, Readable, Steerable):
             clock=self.clock,
             run=self.services.run,
             last_seq=self.services.last_seq,
-            logs=self.services.logs,
+            keep_line=self.services.keep_line,
         )
 
     def _ended(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from orchestree.agents.executor import KeepLine
 from orchestree.strategies.errors import OrchestreeError
 
 from .events import EventData, ServiceFailed
@@ -62,6 +63,11 @@ class Services:
     def name(self) -> str:
         """Name by which the control API is found; another than the configured one if that was taken."""
         return self._control.name if self._control is not None else self._orchestrator.config.name
+
+    @property
+    def keep_line(self) -> KeepLine | None:
+        """What keeps the lines of agents for the API; None if nobody can ask for them."""
+        return self.logs.keep if self.logs is not None else None
 
     def open(self) -> None:
         """Take files and sockets. Nothing is served or written before `start`; never raises for what the world did."""

@@ -58,6 +58,7 @@ PURE_SUPERVISOR: Final = frozenset(
         "overrides",
         "partitions",
         "pending",
+        "permissions",
         "phrases",
         "plain",
         "reconfiguring",

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from orchestree.supervisor import Orchestrator
 from orchestree.supervisor.control.api.app import control_app
-from orchestree.supervisor.control.permissions import Who
+from orchestree.supervisor.permissions import Who
 
 from .inputs import Dealer, Input
 

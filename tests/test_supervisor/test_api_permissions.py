@@ -15,7 +15,7 @@ from starlette.responses import Response
 from orchestree.supervisor import Orchestrator, SpecError
 from orchestree.supervisor.control.api import routing
 from orchestree.supervisor.control.api.endpoints import BY_ROUTE, ENDPOINTS, Call
-from orchestree.supervisor.control.permissions import COMMANDS, NOBODY, Authority, Who, permitted
+from orchestree.supervisor.permissions import COMMANDS, NOBODY, Authority, Who, permitted
 
 READING: Final = frozenset({"ls", "ps", "tree", "inspect", "logs", "events", "stats", "graph"})
 OPERATING: Final = READING | {"start", "stop", "restart"}

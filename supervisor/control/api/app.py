@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestree.supervisor.agent_logs import AgentLogs
-from orchestree.supervisor.control.permissions import NOBODY, Authority, Who
+from orchestree.supervisor.permissions import NOBODY, Authority, Who
 
 from . import routing, views
 from .bodies import read_body

@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from orchestree.strategies.errors import NotFound, NotRunning, Running
-from orchestree.supervisor.control.permissions import Who
 from orchestree.supervisor.events import Command
 from orchestree.supervisor.inputs import Input, Reconfigure, RestartChild, StartChild, StopChild, StopTree
+from orchestree.supervisor.permissions import Who
 from orchestree.supervisor.plain import plain
 from orchestree.supervisor.reconfiguring import policy_changes
 from orchestree.supervisor.spec import ChildEntry

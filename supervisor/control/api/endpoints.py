@@ -14,9 +14,9 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestree.supervisor.control.permissions import Authority, Who
 from orchestree.supervisor.event_readers import EventFilter
 from orchestree.supervisor.history import EventQuery
+from orchestree.supervisor.permissions import Authority, Who
 
 from . import views
 from .bodies import Body, NoFields, PolicyBody, ShutdownBody

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestree.agents.secrets import Masker, secrets_of
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import NotFound, OrchestreeError
-from orchestree.supervisor.control.permissions import Authority, Who
 from orchestree.supervisor.entry_fields import Inherit
 from orchestree.supervisor.event_json import to_json
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.history import EventQuery
+from orchestree.supervisor.permissions import Authority, Who
 from orchestree.supervisor.plain import plain
 from orchestree.supervisor.reconfiguring import AGENT_POLICY, ROOT_POLICY, SUPERVISOR_POLICY
 from orchestree.supervisor.spec import AgentEntry, ChildEntry

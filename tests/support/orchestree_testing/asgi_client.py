@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from orchestree.supervisor import Orchestrator
 from orchestree.supervisor.control.api.app import control_app
-from orchestree.supervisor.control.permissions import Who
+from orchestree.supervisor.permissions import Who
 
 from .trees import PATIENCE
 
