@@ -210,7 +210,10 @@ class Driver:
 
     def shut(self) -> None:
         """End the supervision thread of a tree that never started."""
-        self._inbox.post(self.loop.stop)
+        if self._thread.ident is None:
+            self.loop.close()
+        else:
+            self._inbox.post(self.loop.stop)
 
     # Supervision thread:
 

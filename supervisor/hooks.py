@@ -1,17 +1,19 @@
-"""Calls the hooks of an `Orchestrator` subclass where they are overridden; what they raise never hurts the tree."""
+"""The hooks of an `Orchestrator` subclass, and how they are called: what they raise never hurts the tree."""
 
 from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from orchestree.agents.ends import ExitKind, ExitReason
+from orchestree.agents.ends import CrashReport, ExitKind, ExitReason
 from orchestree.agents.executor import RunEnded
 
+from .events import Event
+from .spec import ChildEntry
 from .world import ChooseNext
 
 _Given = TypeVar("_Given")
@@ -19,6 +21,32 @@ _Answer = TypeVar("_Answer")
 
 Failed = Callable[[str, BaseException], None]
 """Told the name of a hook and what it raised."""
+
+
+class Hooks:
+    """What a subclass of `Orchestrator` may override."""
+
+    def before_start(self, entries: tuple[ChildEntry, ...]) -> Iterable[ChildEntry]:
+        """Return the entries to start instead of those registered below the root. Called once, by `start`."""
+        return entries
+
+    def on_event(self, event: Event) -> None:
+        """See every event, in a thread of its own."""
+
+    def choose_next(self, queued: tuple[str, ...]) -> str | None:
+        """Return which of the queued agents (in start order) gets the free slot; None: the first.
+
+        Supervision thread: must not block. A raise is ``HANDLER_FAILED`` and the default.
+        """
+        return None
+
+    def classify_exit(self, report: CrashReport) -> ExitReason | None:
+        """Return what a crash shall count as; None: as it is. Thread rule as for `choose_next`."""
+        return None
+
+    def overrides(self, hook: str) -> bool:
+        """Return whether the subclass has a `hook` of its own."""
+        return getattr(type(self), hook) is not getattr(Hooks, hook)
 
 
 def describe(error: BaseException) -> str:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self, TypeAlias, Unpack
 
-from orchestree.agents.ends import CrashReport, ExitReason
 from orchestree.agents.loading import refuse_if_copy
 from orchestree.strategies.errors import NotRunning, SpecError, StartError
 
-from . import hooks
 from .aio import AsyncOrchestrator
 from .clock import Clock
 from .config import OrchestratorConfig
@@ -25,7 +24,8 @@ from .core import Core
 from .draft import Draft
 from .driver import Driver
 from .event_manager import EventManager
-from .events import Event, HandlerFailed
+from .events import HandlerFailed
+from .hooks import Hooks, chooser, classifier, describe
 from .inputs import Reconfigure, RegisterChild, StartTree, StopTree, UnregisterChild
 from .joining import alert_result, simple_join
 from .lifecycle_log import LifecycleLog
@@ -41,7 +41,7 @@ from .waiting import HANDLERS_END_S, check_timeout, is_started
 from .world import Settings, World
 
 
-class Orchestrator(Registry, Readable, Steerable):
+class Orchestrator(Registry, Readable, Steerable, Hooks):
     """A supervision tree: register agents and supervisors, start it, read it, steer it.
 
     All methods may be called from any thread. Called from a hook of an agent of this tree, those that act hand
@@ -78,28 +78,8 @@ class Orchestrator(Registry, Readable, Steerable):
         self._world: World | None = None
         self._reader: TreeReader | None = None
         self.events.subscribe(LifecycleLog())
-        if self._overrides("on_event"):
+        if self.overrides("on_event"):
             self.events.subscribe(self.on_event)
-
-    # Hooks for subclasses
-
-    def before_start(self, entries: tuple[ChildEntry, ...]) -> Iterable[ChildEntry]:
-        """Return the entries to start instead of those registered below the root. Called once, by `start`."""
-        return entries
-
-    def on_event(self, event: Event) -> None:
-        """See every event, in a thread of its own."""
-
-    def choose_next(self, queued: tuple[str, ...]) -> str | None:
-        """Return which of the queued agents (in start order) gets the free slot; None: the first.
-
-        Supervision thread: must not block. A raise is ``HANDLER_FAILED`` and the default.
-        """
-        return None
-
-    def classify_exit(self, report: CrashReport) -> ExitReason | None:
-        """Return what a crash shall count as; None: as it is. Thread rule as for `choose_next`."""
-        return None
 
     # Registration
 
@@ -306,21 +286,20 @@ class Orchestrator(Registry, Readable, Steerable):
             if self.config.agents_loop == "caller" and caller_loop is None:
                 raise SpecError("agents_loop='caller': start it with `async with` or `await run()`")
             core = Core(self._root_entry(self.before_start(self._draft.children())), self._settings())
-            self.services.open()
-            core.world.settings = replace(core.world.settings, socket=self.services.socket)
-            self._driver = driver = self._new_driver(core, caller_loop)
-            driver.start()
-        try:
+            with self._giving_up_start():
+                self.services.open()
+                core.world.settings = replace(core.world.settings, socket=self.services.socket)
+                self._driver = driver = self._new_driver(core, caller_loop)
+                driver.start()
+        with self._giving_up_start():
             alert_result(driver.call(driver.prepare))
-        except BaseException:
-            self.give_up_start()
-            raise
         self._reader = TreeReader(core.world, driver.snapshots)
         self._world = core.world
 
     def give_up_start(self) -> None:
-        """Undo `prepare`."""
-        self.driver.shut()
+        """Undo `prepare`, as far as it came."""
+        if self._driver is not None:
+            self._driver.shut()
         self._driver = self._reader = self._world = None
         self.services.close()
         self.services.join()
@@ -332,13 +311,10 @@ class Orchestrator(Registry, Readable, Steerable):
         Raises:
             SpecError: an ``async def`` handler finds no event loop; nothing was started, and it can be tried again.
         """
-        try:
+        with self._giving_up_start():
             self.events.start()
-        except BaseException:
-            self.give_up_start()
-            raise
-        self.services.start(self.driver.emit_soon)
         started = self.driver.submit(StartTree(), is_started)
+        self.services.start(self.driver.emit_soon)
         self._draft = Draft(self._draft.root)  # its entries would keep alive what agents let go
         return started
 
@@ -352,13 +328,21 @@ class Orchestrator(Registry, Readable, Steerable):
 
     # Inside
 
+    @contextmanager
+    def _giving_up_start(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.give_up_start()
+            raise
+
     def _new_driver(self, core: Core, caller_loop: asyncio.AbstractEventLoop | None) -> Driver:
-        classify = hooks.classifier(self.classify_exit, self._handler_failed)
+        classify = classifier(self.classify_exit, self._handler_failed)
         return Driver(
             core,
             self.events.publish,
             agents_loop=caller_loop if self.config.agents_loop == "caller" else None,
-            classify=classify if self._overrides("classify_exit") else None,
+            classify=classify if self.overrides("classify_exit") else None,
             on_ended=self._ended,
             clock=self.clock,
             run=self.services.run,
@@ -372,10 +356,7 @@ class Orchestrator(Registry, Readable, Steerable):
 
     def _handler_failed(self, handler: str, error: BaseException) -> None:
         if self._driver is not None:
-            self._driver.emit_soon(HandlerFailed(handler, hooks.describe(error)))
-
-    def _overrides(self, hook: str) -> bool:
-        return getattr(type(self), hook) is not getattr(Orchestrator, hook)
+            self._driver.emit_soon(HandlerFailed(handler, describe(error)))
 
     def _read(self) -> TreeReader:
         if (reader := self._reader) is not None:
@@ -387,7 +368,7 @@ class Orchestrator(Registry, Readable, Steerable):
 
     def _settings(self) -> Settings:
         config = self.config
-        choose_next = hooks.chooser(self.choose_next, self._handler_failed)
+        choose_next = chooser(self.choose_next, self._handler_failed)
         return Settings(
             name=config.name,
             run_mode=config.run_mode,
@@ -396,5 +377,5 @@ class Orchestrator(Registry, Readable, Steerable):
             strict_start=config.strict_start,
             killable=Killable(),
             draw=random.Random().random,
-            choose_next=choose_next if self._overrides("choose_next") else None,
+            choose_next=choose_next if self.overrides("choose_next") else None,
         )

@@ -5,15 +5,15 @@ One that fails is a ``SERVICE_FAILED`` event, and supervision goes on without it
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from loguru import logger
 
 from orchestree.agents.executor import KeepLine
-from orchestree.strategies.errors import OrchestreeError
 
 from .events import EventData, ServiceFailed
 from .history import History
@@ -23,12 +23,25 @@ if TYPE_CHECKING:
     from orchestree.supervisor.control.server import ControlServer
 
     from .agent_logs import AgentLogs
-    from .config import OrchestratorConfig
-    from .history_writer import HistoryWriter
+    from .event_subscriptions import Subscription
     from .orchestrator import Orchestrator
 
+_FAILED: Final = "failed: "
 END_S: Final = 5.0
 """Seconds that whoever waits for the end of the tree also waits for each service."""
+
+
+class Service(Protocol):
+    """What has a thread of its own, from `start` to the end of `join`."""
+
+    def start(self) -> None:
+        """Begin. Once."""
+
+    def close(self) -> None:
+        """Begin to end, once what was published is written and sent. Any thread; does not wait."""
+
+    def join(self, timeout: float) -> bool:
+        """Wait after `close` for the end, at most `timeout` seconds; return whether it has come."""
 
 
 class Services:
@@ -50,9 +63,11 @@ class Services:
         self.logs: AgentLogs | None = None
         self.states = {"control": "off", "history": "off", "metrics": "off"}
         self._orchestrator = orchestrator
-        self._say: Callable[[EventData], None] | None = None
+        self._opened: dict[str, Service] = {}
         self._control: ControlServer | None = None
-        self._writer: HistoryWriter | None = None
+        self._subscription: Subscription | None = None
+        self._say: Callable[[EventData], None] | None = None
+        self._lock = threading.Lock()  # each failure is told once: by `start`, or when it comes
 
     @property
     def socket(self) -> str:
@@ -70,87 +85,96 @@ class Services:
         return self.logs.keep if self.logs is not None else None
 
     def open(self) -> None:
-        """Take files and sockets. Nothing is served or written before `start`; never raises for what the world did."""
+        """Take files and sockets; nothing is served or written before `start`. What cannot be had is a failed service.
+
+        If it raises all the same, `close` gives back what was taken.
+        """
         config = self._orchestrator.config
         if config.history is not None:
-            self._try("history", partial(self._open_history, config.history, config))
+            self._try("history", partial(self._open_history, config.history))
         if config.control:
-            self._try("control", partial(self._open_control, config))
+            self._try("control", partial(self._open_control, config.control))
         if config.metrics_port is not None:
-            self.states["metrics"] = "failed: not part of this version yet"
+            self._failed("metrics", "not part of this version yet")
 
     def start(self, say: Callable[[EventData], None]) -> None:
-        """Begin, and tell what could not be opened. `say` makes an event, from any thread."""
-        self._say = say
-        for service, state in self.states.items():
-            if state.startswith("failed: "):
-                say(ServiceFailed(service, state.removeprefix("failed: ")))
-        if self._writer is not None:
-            self._writer.start()
-        if self._control is not None:
-            if self._control.notice is not None:
-                logger.warning("{}", self._control.notice)
-            self._control.start()
+        """Begin, and tell what has failed so far. `say` makes an event, from any thread."""
+        for service, opened in self._opened.items():
+            self._try(service, opened.start)
+        if self._control is not None and self._control.notice is not None:
+            logger.warning("{}", self._control.notice)
+        with self._lock:
+            self._say = say
+            untold = [(service, state) for service, state in self.states.items() if state.startswith(_FAILED)]
+        for service, state in untold:
+            say(ServiceFailed(service, state.removeprefix(_FAILED)))
 
     def close(self) -> None:
         """End, once what was published is written and sent. Any thread; does not wait."""
-        if self._writer is not None:
-            self._writer.close()
-        if self._control is not None:
-            self._control.close()
+        if self._subscription is not None:
+            self._subscription.close()
+        for opened in self._opened.values():
+            opened.close()
 
     def join(self) -> None:
         """Wait after `close` until the services have ended, for a bounded time. Not from a thread of theirs."""
-        if self._writer is not None:
-            self._writer.join(END_S)
-        if self._control is not None:
-            self._control.join(END_S)
+        for opened in self._opened.values():
+            opened.join(END_S)
 
-    def _open_history(self, path: str, config: OrchestratorConfig) -> None:
+    def _open_history(self, path: str) -> None:
         from .history_sqlite import SqliteHistory
         from .history_writer import HistoryWriter
 
-        events = self._orchestrator.events
+        config, events = self._orchestrator.config, self._orchestrator.events
         store = SqliteHistory.open(path, name=config.name, run=self.run)
         self.last_seq = store.last_seq
-        self._writer = HistoryWriter(
+        writer = HistoryWriter(
             store,
             events,
             rows=config.history_rows,
             age=config.history_age,
-            on_trouble=lambda text: self._failed("history", text),
+            on_trouble=partial(self._failed, "history"),
         )
-        self.history = History(self._writer, store)
+        self._opened["history"] = writer
+        self.history = History(writer, store)
 
-    def _open_control(self, config: OrchestratorConfig) -> None:
+    def _open_control(self, where: Literal[True] | str) -> None:
         from orchestree.supervisor.control.server import ControlServer
 
         from .agent_logs import AgentLogs
 
-        path = config.control if isinstance(config.control, str) else None
-
-        def make_app() -> Application:
-            from orchestree.supervisor.control.api.app import control_app
-
-            return control_app(self._orchestrator)
-
         control = ControlServer(
-            make_app, name=config.name, path=path, on_trouble=lambda text: self._failed("control", text)
+            self._make_app,
+            name=self._orchestrator.config.name,
+            path=where if isinstance(where, str) else None,
+            on_trouble=partial(self._failed, "control"),
+            on_notice=partial(self._is_back, "control"),
         )
         control.open()
-        self._control = control
+        self._opened["control"] = self._control = control
         self.logs = AgentLogs()
-        self._orchestrator.events.subscribe(self.logs.keep_event)
+        self._subscription = self._orchestrator.events.subscribe(self.logs.keep_event)
 
-    def _try(self, service: str, open_it: Callable[[], None]) -> None:
+    def _make_app(self) -> Application:
+        from orchestree.supervisor.control.api.app import control_app
+
+        return control_app(self._orchestrator)
+
+    def _try(self, service: str, act: Callable[[], None]) -> None:
         self.states[service] = "on"
         try:
-            open_it()
-        except (OSError, OrchestreeError) as error:
-            self._failed(service, str(error))
+            act()
+        except Exception as error:  # of whichever kind: supervision does not depend on it
+            self._failed(service, str(error) or type(error).__name__)
 
     def _failed(self, service: str, why: str) -> None:
         """Note it, and say it as soon as there is somebody to say it to. Any thread."""
-        self.states[service] = f"failed: {why}"
-        if self._say is not None:
-            self._say(ServiceFailed(service, why))
+        with self._lock:
+            self.states[service] = f"{_FAILED}{why}"
+            say = self._say
+        if say is not None:
+            say(ServiceFailed(service, why))
+
+    def _is_back(self, service: str, what: str) -> None:
+        self.states[service] = "on"
+        logger.warning("{}", what)

@@ -31,8 +31,8 @@ class ControlServer:
         make_app: called in the thread of the server; the application finds a `Who` in ``scope["state"]["who"]``.
         name: wanted for the socket.
         path: of the socket, see `open_socket`.
-        on_trouble: told in one line, in the thread of the server, why it has ended or why it is reached under
-            another name.
+        on_trouble: told in one line, in the thread of the server, why it cannot be reached any more.
+        on_notice: told in one line, in that thread, that it can be reached again, and where.
         limits: for connections.
 
     Attributes:
@@ -53,10 +53,12 @@ class ControlServer:
         name: str,
         path: str | None = None,
         on_trouble: Callable[[str], None],
+        on_notice: Callable[[str], None] = lambda text: None,
         limits: Limits | None = None,
     ) -> None:
         """Take nothing yet."""
-        self._make_app, self._on_trouble, self._limits = make_app, on_trouble, limits or Limits()
+        self._make_app, self._limits = make_app, limits or Limits()
+        self._on_trouble, self._on_notice = on_trouble, on_notice
         self._wanted_name, self._wanted_path = name, path
         self._place: ControlSocket | None = None
         self._thread: threading.Thread | None = None
@@ -111,7 +113,7 @@ class ControlServer:
                     with self._lock:
                         self._loop = None
         except BaseException as error:
-            self._tell(f"the control server has ended: {_one_line(error)}")
+            self._tell(self._on_trouble, f"the control server has ended: {_one_line(error)}")
         finally:
             self._leave_place()
 
@@ -142,16 +144,15 @@ class ControlServer:
 
     def _move(self) -> None:
         """Listen anew, since the socket has been removed. Connections stay; if it fails, it is tried again."""
-        was_known, name = self._place is not None, self.name
+        was_known = self._place is not None
         self._leave_place()
         try:
-            notice = self._take_place()
+            self._take_place()
         except OSError as error:
             if was_known:
-                self._tell(f"the control socket was removed and cannot be made again: {_one_line(error)}")
+                self._tell(self._on_trouble, f"the control socket was removed: {_one_line(error)}")
         else:
-            if notice is not None and self.name != name:
-                self._tell(f"the control socket was removed, and {notice}")
+            self._tell(self._on_notice, f"the control socket was removed, it is {self.socket} now")
 
     def _take_place(self) -> str | None:
         """Listen; return what is to be said about it."""
@@ -166,9 +167,9 @@ class ControlServer:
             self._place.close()
             self._place = None
 
-    def _tell(self, what: str) -> None:
+    def _tell(self, whom: Callable[[str], None], what: str) -> None:
         with suppress(Exception):
-            self._on_trouble(what)
+            whom(what)
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from loguru import logger
@@ -25,6 +28,10 @@ from orchestree import (
     SpecError,
 )
 from orchestree.supervisor.control import places
+from orchestree.supervisor.control.limits import Limits
+
+if TYPE_CHECKING:
+    from loguru import Record
 
 pytestmark = pytest.mark.portable
 
@@ -50,6 +57,14 @@ def ask(tree: Orchestrator, method: str, path: str) -> object:
     answer = json.loads(connection.getresponse().read())
     connection.close()
     return answer
+
+
+def no_descriptors() -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def says_where(record: Record) -> bool:
+    return "it is" in record["message"]
 
 
 def failures(tree: Orchestrator) -> list[ServiceFailed]:
@@ -150,6 +165,58 @@ def test_a_start_that_is_refused_gives_everything_back_and_can_be_tried_again(tm
     with other:
         assert Path(other.services.socket).name == "again.sock"
         assert failures(other) == []
+
+
+def test_a_start_that_fails_for_want_of_descriptors_gives_everything_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = a_tree(name="scarce", history=str(tmp_path / "events.db"))
+    threads = {one.name for one in threading.enumerate()}
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestree.supervisor.driver.asyncio.new_event_loop", no_descriptors)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many open files"):
+                tree.start()
+    assert {one.name for one in threading.enumerate()} == threads
+    with tree:
+        assert Path(tree.services.socket).name == "scarce.sock"
+        assert failures(tree) == []
+
+
+def test_a_service_that_fails_in_an_unforeseen_way_is_a_failed_service() -> None:
+    with a_tree(control="a\0b") as tree:
+        [failed] = [
+            event.data
+            for event in [tree.events.wait_for(E.SERVICE_FAILED, since=0, timeout=DEADLINE_S)]
+            if isinstance(event.data, ServiceFailed)
+        ]
+        assert failed.service == "control"
+
+
+def test_the_first_event_is_the_start_of_the_orchestrator(tmp_path: Path) -> None:
+    with a_tree(control=str(tmp_path / "no" / "x.sock"), history=str(tmp_path / "no" / "x.db")) as tree:
+        for _ in range(2):
+            tree.events.wait_for(E.SERVICE_FAILED, since=0, timeout=DEADLINE_S)
+        assert tree.history(since=0)[0].type is E.ORCHESTRATOR_STARTED
+
+
+def test_the_state_of_the_control_service_is_on_again_when_its_socket_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestree.supervisor.control.server.Limits", partial(Limits, check_s=0.02))
+    with a_tree(name="moving") as tree:
+        folder = Path(tree.services.socket).parent
+        folder.chmod(0o755)
+        Path(tree.services.socket).unlink()
+        tree.events.wait_for(E.SERVICE_FAILED, since=0, timeout=DEADLINE_S)
+        assert tree.services.states["control"].startswith("failed: ")
+        told = threading.Event()
+        sink = logger.add(
+            lambda message: told.set(), level="WARNING", filter=lambda record: "it is" in record["message"]
+        )
+        folder.chmod(0o700)
+        assert told.wait(DEADLINE_S)
+        logger.remove(sink)
+        assert tree.services.states["control"] == "on"
+        assert isinstance(ask(tree, "GET", "health"), dict)
 
 
 def test_the_answer_to_shutdown_comes_before_the_socket_goes() -> None:
