@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from pydantic import InstanceOf, ValidationInfo, field_validator
 from tenacity import stop_after_attempt
@@ -17,6 +18,9 @@ from orchestree.strategies.restart import AutoShutdown, Strategy
 from .permissions import permitted
 from .spec import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, ChildEntry, SupervisorEntry, check_name
 from .states import RunMode
+
+
+_OFF: Final = MappingProxyType({"control": False, "history": None})
 
 
 class OrchestratorConfig(StrictConfig):
@@ -68,6 +72,9 @@ class OrchestratorConfig(StrictConfig):
         super().__init__(**values)
         try:
             check_name(self.name)
+            for field, path in (("control", self.control), ("history", self.history)):
+                if path == "":
+                    raise SpecError(f"{field}='': must be the path of a file; {field}={_OFF[field]} turns it off")
             if self.max_workers is not None:
                 checks.count("max_workers", self.max_workers, least=1)
             if self.history_rows is not None:

@@ -53,6 +53,11 @@ def write(name: str, text: str) -> str:
     return name
 
 
+def test_a_mistake_is_shown_where_the_users_file_makes_it() -> None:
+    write("app.py", "from orchestree import Orchestrator\n\nOrchestrator.Config(run_mode='daemon', nam='x')\n")
+    assert message("app.py").endswith("unknown field 'nam' (did you mean 'name'?) (app.py:3)")
+
+
 def test_a_missing_file_is_named_with_the_nearest_one_there_is() -> None:
     write("monitoring.py", "")
     assert message("monitorin.py") == "monitorin.py: no such file (did you mean 'monitoring.py'?)"

@@ -76,7 +76,7 @@ def test_numbers_of_events_go_on_where_the_history_file_ends_and_each_run_has_an
     for _ in range(2):
         with a_tree(control=False, history=str(tmp_path / "events.db")) as tree:
             pass
-        own = tree.events.history(limit=None)
+        own = tree.events.recent()
         assert [event.seq for event in own] == list(range(last + 1, last + 1 + len(own)))
         runs.append({event.run for event in own})
         last = own[-1].seq
@@ -240,6 +240,12 @@ def test_permissions_that_do_not_exist_are_refused(permissions: object, refused:
 def test_limits_of_the_history_are_checked(field: str) -> None:
     with pytest.raises(SpecError, match=field):
         a_tree(**{field: 0})
+
+
+@pytest.mark.parametrize("field", ["control", "history"])
+def test_an_empty_path_is_refused(field: str) -> None:
+    with pytest.raises(SpecError, match=f"{field}='': must be the path of a file"):
+        a_tree(**{field: ""})
 
 
 def test_no_thread_and_no_descriptor_is_left(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _where(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{os.path.relpath(error.filename)}:{error.lineno}"
     libraries = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    foreign = ("<frozen ", str(Path(__file__).parents[2]), *libraries)
+    foreign = ("<frozen ", str(Path(sys.modules["orchestree"].__file__ or "").parent), *libraries)
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(foreign)]
     return f"{os.path.relpath(own[-1].filename)}:{own[-1].lineno}" if own else ""
 
