@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from .config import AgentConfig
 from .log_lines import RecordPatch
-from .secrets import Masker, secrets_of
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -80,7 +79,7 @@ class BaseAgent(ABC):
         """
         bound = logger.bind(path=self.path, incarnation=self.incarnation)
         life = self._orchestree
-        patch = RecordPatch(life.run, Masker(secrets_of(self.config, self.params)), life.keep_line)
+        patch = RecordPatch(life.run, life.masker(), life.keep_line)
         return bound.patch(patch) if patch else bound
 
     @property

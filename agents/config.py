@@ -20,6 +20,7 @@ from pydantic import (
 
 from orchestree.strategies.errors import SpecError, did_you_mean
 
+from .hiding import masked_part
 from .secrets import MASK, Masker, looks_secret, texts_in
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ class StrictConfig(BaseModel, metaclass=StrictConfigMeta):
             super().__init__(**values)
         except ValidationError as error:
             mask = Masker(_given_secrets(type(self), values))
-            details = error.errors(include_url=False)
-            problems = "; ".join(_describe(detail, type(self), mask) for detail in details)
+            problems = _described(error.errors(include_url=False), type(self), mask)
             raise SpecError(f"{self.__repr_name__()}: {problems}") from None
         except PydanticUserError as error:  # an annotation that names nothing
             raise SpecError(f"{self.__repr_name__()}: {error.message.splitlines()[0]}") from None
@@ -103,10 +103,9 @@ class StrictConfig(BaseModel, metaclass=StrictConfigMeta):
         return _name(type(self))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Yield the fields as ``repr`` shows them: secrets are masked."""
+        """Yield the fields as ``repr`` shows them: what stands under keys that look secret, at any depth, is masked."""
         for name, value in super().__repr_args__():
-            is_hidden = name is not None and looks_secret(name) and not isinstance(value, _WRAPPED)
-            yield name, MASK if is_hidden else value
+            yield name, masked_part(name, value)
 
 
 class AgentConfig(StrictConfig):
@@ -155,17 +154,32 @@ def build_config(
     return made(**{**dict(config), **fields}) if fields else config
 
 
-def _describe(detail: ErrorDetails, model: type[BaseModel], mask: Masker) -> str:
-    field = ".".join(map(str, detail["loc"]))
+def _described(details: list[ErrorDetails], model: type[BaseModel], mask: Masker) -> str:
+    """Return what is wrong with each field; of one that may be of several types, what each of them wants."""
+    problems: dict[str, list[str]] = {}
+    for detail in details:
+        # Of a union the place goes on with the name of a type, which is nothing that a user wrote.
+        is_union = any(other["loc"][:1] == detail["loc"][:1] and other is not detail for other in details)
+        is_whole = is_union and len(detail["loc"]) == 2 and detail["type"] not in ("extra_forbidden", "missing")
+        field, rule = _describe(detail, detail["loc"][:1] if is_whole else detail["loc"], model, mask)
+        problems.setdefault(field, []).append(rule)
+    return "; ".join(field + " or ".join(dict.fromkeys(rules)) for field, rules in problems.items())
+
+
+def _describe(
+    detail: ErrorDetails, place: tuple[int | str, ...], model: type[BaseModel], mask: Masker
+) -> tuple[str, str]:
+    """Return what is wrong with the field at `place`, as the field with its value, and the rule that it breaks."""
+    field = ".".join(map(str, place))
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown field {field!r}{did_you_mean(field, model.model_fields)}"
+            return f"unknown field {field!r}{did_you_mean(field, model.model_fields)}", ""
         case "missing":
-            return f"field {field!r} is required"
+            return f"field {field!r} is required", ""
         case _:
             rule = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
             value = MASK if _is_secret_at(model, detail["loc"]) else _clipped(detail["input"], mask)
-            return f"{field}={value}: {mask(' '.join(rule.split()))}"
+            return f"{field}={value}: ", mask(" ".join(rule.split()))
 
 
 def _clipped(value: object, mask: Masker) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 from .ends import CrashReport, ExitReason
+from .secrets import Masker, secrets_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,14 +38,20 @@ class Launch:
         shutdown_s: seconds a stopping run is granted (infinity: ``float("inf")``, brutal_kill: 0.0); executors
             use it only for ends that the core does not see, such as a process that lingers after its last word.
         standby: keep the next incarnation ready beside this one.
+        mask: hides the secrets of the agent; None if whoever needs it has to make it, as in another process.
     """
 
     run: RunId
     agent: type[BaseAgent]
-    config: AgentConfig
-    params: Mapping[str, object]
+    config: AgentConfig = field(repr=False)
+    params: Mapping[str, object] = field(repr=False)
     shutdown_s: float = 5.0
     standby: bool = False
+    mask: Masker | None = field(default=None, repr=False, compare=False)
+
+    def masker(self) -> Masker:
+        """Return what hides the secrets of the agent. May take a while if `mask` is None."""
+        return Masker(secrets_of(self.config, self.params)) if self.mask is None else self.mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from .ends import (
 )
 from .executor import KeepLine, Launch, RunEnded, RunId
 from .pulse import Pulse
+from .secrets import NO_SECRETS, Masker
 
 Emit = Callable[[str, Mapping[str, object]], None]
 
@@ -51,6 +52,7 @@ class Life:
         executing: ``execute()`` runs, so ``on_stop()`` may.
         context: for ``on_stop()``, which belongs to the run as much as ``execute()`` does.
         keep_line: takes a copy of what the agent logs; None if nobody wants it.
+        masker: returns what hides its secrets.
     """
 
     stop: threading.Event | asyncio.Event
@@ -71,6 +73,7 @@ class Life:
         self.notes: list[str] = []
         self.context: Context = copy_context()
         self.keep_line: KeepLine | None = None
+        self.masker: Callable[[], Masker] = lambda: NO_SECRETS
 
     def begin_round(self) -> bool:
         """Note progress; return whether another round is to begin."""
@@ -189,6 +192,7 @@ def make_agent(launch: Launch, emit: Emit, keep_line: KeepLine | None = None) ->
     agent = launch.agent.__new__(launch.agent)
     life = (AsyncLife if isinstance(agent, AsyncAgent) else SyncLife)(launch.run, emit)
     life.keep_line = keep_line
+    life.masker = launch.masker
     agent._bind(launch, life)
     return agent
 

@@ -6,7 +6,8 @@ import traceback
 from typing import TYPE_CHECKING
 
 from .executor import KeepLine, RunId
-from .secrets import Masker, masked
+from .hiding import masked
+from .secrets import Masker
 
 if TYPE_CHECKING:
     from loguru import Record

@@ -1,7 +1,6 @@
-"""Which values are secret, and the mask that stands for them in whatever leaves an agent.
+"""Which values are secret, and how they are taken out of a text.
 
-It looks into dicts, lists, tuples, sets, pydantic models and dataclasses; nothing else of a user's is ever touched,
-but for its ``repr``.
+It looks into dicts, lists, tuples, sets, pydantic models and dataclasses; nothing else of a user's is ever touched.
 """
 
 from __future__ import annotations
@@ -13,11 +12,8 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from itertools import islice, pairwise, repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, cast
 from urllib.parse import quote, unquote
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 MASK: Final = "**********"
 """What stands in the place of a secret; the same as in the text of a pydantic ``SecretStr``."""
@@ -32,8 +28,8 @@ MOST_VALUES: Final = 10_000
 CUT: Final = 500
 """Characters of a text that somebody may have cut off in the middle of a secret; a shorter one is whole."""
 
-DEEPEST: Final = 20
-"""Levels of nested containers in which `masked` replaces single values; what lies deeper becomes a text as a whole."""
+LONGEST: Final = 65_536
+"""Characters, or bytes. Of a longer secret only the beginning is searched for."""
 
 _WORD: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _SECRETS: Final = frozenset(
@@ -62,9 +58,8 @@ _ASPECTS: Final = frozenset(
 )
 """As the first word: likewise, ``max_token_length``, ``has_password``."""
 _PASSWORD_IN_URL: Final = re.compile(r"://[^/@:\s]*:(\S+)@")
-_HARMLESS: Final = frozenset((int, float, bool, complex, type(None)))
-
-Value = TypeVar("Value")
+HARMLESS: Final = frozenset((int, float, bool, complex, type(None)))
+"""Types whose values are no secrets by themselves."""
 
 
 @lru_cache(maxsize=4096)
@@ -87,14 +82,25 @@ def secrets_of(config: object, params: Mapping[str, object]) -> frozenset[str]:
     """Return the texts to be hidden wherever this agent's words go. Any thread.
 
     These are the values of ``SecretStr`` and ``SecretBytes`` fields, and the texts under keys that look like secrets,
-    at any depth. Texts of under `SHORTEST` characters are left out, and nothing beyond `MOST_VALUES` values is found.
+    at any depth.
+
+    What is not found, or found and yet not hidden:
+        * a secret under a key that does not look like one (`looks_secret`), or in an object of a user's own class that
+          is no dataclass and no pydantic model; a number;
+        * one of under `SHORTEST` characters; of a very long one what lies behind the first `LONGEST` characters;
+        * what lies beyond the first `MOST_VALUES` values, those on top first;
+        * what is put into `params` after the agent was registered (a process looks again for its own log records);
+        * another form of a secret than `Masker` knows: base64, upper case, a piece out of its middle;
+        * the secrets of another agent, and those that the agent gets by itself: from a file, from the environment;
+        * what ``execute()`` returned, in ``AGENT_TERMINATED``; what other loggers than ``self.logger`` write in
+          threads and coroutines; what a process prints to the terminal.
     """
     return texts_in((config, params))
 
 
 def texts_in(value: object, *, is_secret: bool = False) -> frozenset[str]:
     """Return the texts to be hidden that are in `value`; all of them if it `is_secret`. See `secrets_of`."""
-    from pydantic import BaseModel, Secret, SecretBytes, SecretStr  # here: to ask for names takes less than to load it
+    from pydantic import Secret, SecretBytes, SecretStr  # here: to ask for names takes less than to load it
 
     wrapped = (SecretStr, SecretBytes, Secret)
     found: set[str] = set()
@@ -106,10 +112,10 @@ def texts_in(value: object, *, is_secret: bool = False) -> frozenset[str]:
                 each, hidden = each.get_secret_value(), True
             if isinstance(each, (str, bytes, bytearray)):
                 if hidden:
-                    found.update([each] if isinstance(each, str) else _texts_of_bytes(bytes(each)))
-            elif type(each) not in _HARMLESS and (id(each), hidden) not in seen:
+                    found.update([each[:LONGEST]] if isinstance(each, str) else _texts_of_bytes(bytes(each[:LONGEST])))
+            elif type(each) not in HARMLESS and (id(each), hidden) not in seen:
                 seen.add((id(each), hidden))
-                parts = islice(_parts(each, BaseModel), max(0, MOST_VALUES - len(todo)))
+                parts = islice(_parts(each), max(0, MOST_VALUES - len(todo)))
                 todo += [(part, hidden or looks_secret(key)) for key, part in parts]
         except Exception:  # a weak reference to what is gone, a field that raises
             continue
@@ -123,92 +129,66 @@ class Masker:
     in one that is a URL.
     """
 
-    __slots__ = ("_forms", "_pattern")
+    __slots__ = ("_forms",)
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Hide these texts."""
         forms = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
         self._forms: Final = sorted(forms, key=lambda form: (-len(form), form))  # of two, the longer one is hidden
-        self._pattern: Final = re.compile("|".join(map(re.escape, self._forms))) if forms else None
 
     def __bool__(self) -> bool:
         """Return whether there is anything to hide."""
-        return self._pattern is not None
+        return bool(self._forms)
 
     def __call__(self, text: str) -> str:
         """Return `text` with a mask in place of each secret, and of the beginning of one that was cut off."""
-        if self._pattern is None:
-            return text
-        hidden = self._pattern.sub(MASK, text)
-        return self._without_beginning(hidden) if len(text) >= CUT else hidden
+        # One after the other: a regular expression of them all takes far longer to make, and is no faster.
+        hidden = text
+        for form in self._forms:
+            hidden = hidden.replace(form, MASK)
+        return self._without_beginning(hidden) if self._forms and len(text) >= CUT else hidden
 
     def _without_beginning(self, text: str) -> str:
         for form in self._forms:
-            for length in range(min(len(form), len(text)) - 1, SHORTEST - 1, -1):
-                if text.endswith(form[:length]):
-                    return text[:-length] + MASK
+            begins = form[:SHORTEST]
+            at = text.find(begins, max(0, len(text) - len(form) + 1))
+            while at >= 0:
+                if form.startswith(text[at:]):
+                    return text[:at] + MASK
+                at = text.find(begins, at + 1)
         return text
 
 
 NO_SECRETS: Final = Masker()
 
 
-def masked(value: Value, mask: Masker, depth: int = 0) -> Value | object:
-    """Return `value` without secrets: those that `mask` knows, and whatever stands under a key that looks secret.
-
-    A container in which nothing is hidden is returned itself, else a copy of it. An object whose ``repr`` holds a
-    secret becomes a text.
-    """
-    kind: type = type(value)
-    if kind in _HARMLESS:
-        return value
-    if kind is str and isinstance(value, str):  # in this order: to ask a dead weak reference for its class raises
-        return mask(value)
-    if depth < DEEPEST:
-        if kind is dict and isinstance(value, dict):
-            old = list(value.items())
-            new = [_masked_item(key, part, mask, depth + 1) for key, part in old]
-            same = all(a is c and b is d for (a, b), (c, d) in zip(old, new, strict=True))
-            return value if same else dict(new)
-        if kind in (list, tuple, set, frozenset) and isinstance(value, (list, tuple, set, frozenset)):
-            parts = list(value)
-            hidden = [masked(part, mask, depth + 1) for part in parts]
-            return value if all(a is b for a, b in zip(parts, hidden, strict=True)) else kind(hidden)
-    return _masked_object(value, mask)
+def named_parts(value: object) -> list[tuple[str, object]] | None:
+    """Return the fields of a dataclass, a pydantic model or a named tuple; None for anything else. May raise."""
+    kind = type(value)
+    if is_dataclass(kind):
+        return [(field.name, getattr(value, field.name, None)) for field in fields(kind)]
+    if issubclass(kind, tuple):
+        return (
+            list(zip(kind._fields, cast("tuple[object, ...]", value), strict=False))
+            if hasattr(kind, "_fields")
+            else None
+        )
+    declared = getattr(kind, "model_fields", None)  # without an import of pydantic, which costs the CLI 100 ms
+    if not isinstance(declared, dict) or not all(type(name) is str for name in declared):
+        return None
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    return [*((name, getattr(value, name, None)) for name in declared), *extra.items()]
 
 
-def _masked_item(key: object, value: object, mask: Masker, depth: int) -> tuple[object, object]:
-    if type(key) is not str:
-        return key, masked(value, mask, depth)
-    return mask(key), MASK if looks_secret(key) else masked(value, mask, depth)
-
-
-def _masked_object(value: object, mask: Masker) -> object:
-    own = Masker(texts_in(value))
-    if not mask and not own:
-        return value
-    try:
-        text = repr(value)
-    except Exception:  # then nobody else will see it either
-        return value
-    hidden = own(mask(text))
-    return value if hidden == text else hidden
-
-
-def _parts(value: object, model: type[BaseModel]) -> Iterable[tuple[str, object]]:
-    """Return what `value` contains, each part with the name that it has there; `model`: pydantic's base class."""
-    if isinstance(value, MappingProxyType):
-        value = dict(value)
-    if isinstance(value, dict):
-        return [(key if isinstance(key, str) else "", part) for key, part in list(dict.items(value))]
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return list(zip(value._fields, value, strict=False))
+def _parts(value: object) -> Iterable[tuple[str, object]]:
+    """Return what `value` contains, each part with the name that it has there. Looks at no more than is taken."""
+    if isinstance(value, (dict, MappingProxyType)):
+        items = dict.items(value) if isinstance(value, dict) else value.items()
+        return ((key if isinstance(key, str) else "", part) for key, part in items)
+    if (named := named_parts(value)) is not None:
+        return named
     if isinstance(value, (list, tuple, set, frozenset)):
-        return zip(repeat(""), tuple(value), strict=False)
-    if isinstance(value, model):
-        return [*vars(value).items(), *(value.__pydantic_extra__ or {}).items()]
-    if is_dataclass(value) and not isinstance(value, type):
-        return [(field.name, getattr(value, field.name, None)) for field in fields(value)]
+        return zip(repeat(""), value, strict=False)
     return ()
 
 

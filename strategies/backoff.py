@@ -174,4 +174,9 @@ class Backoff:
 
 
 def _name(policy: object) -> str:
-    return str(getattr(policy, "__qualname__", type(policy).__qualname__))
+    """Return the name of a policy, with the numbers that it was made with."""
+    if (name := getattr(policy, "__qualname__", None)) is not None:
+        return str(name)
+    numbers = {key: value for key, value in vars(policy).items() if isinstance(value, (int, float))}
+    shown = ", ".join(f"{key}={value:g}" for key, value in numbers.items() if math.isfinite(value) and abs(value) < 1e9)
+    return f"{type(policy).__qualname__}({shown})" if shown else type(policy).__qualname__

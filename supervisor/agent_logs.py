@@ -9,13 +9,15 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from sys import getsizeof
 from typing import Final, Literal
 
 from orchestree.agents.executor import LineSource, RunId
 
-from .events import Event, EventType
+from .events import AgentCrashed, Event, EventType
 from .lifecycle_log import level_of, text_of
 
 LINES: Final = 500
@@ -25,8 +27,10 @@ LONGEST: Final = 4_096
 MOST_BYTES: Final = 32 * 2**20
 """Of memory for the lines of all agents together; beyond that the oldest of all go."""
 
-_BYTES_BESIDE_TEXT: Final = 400
+_BYTES_BESIDE_TEXT: Final = 500
 """That a line takes besides its text."""
+_BYTES_OF_EVENT: Final = 1_500
+"""That an event takes besides the texts of a crash, roughly."""
 _NOT_KEPT: Final = frozenset({EventType.AGENT_MESSAGE, EventType.EVENT_GAP, EventType.COMMAND})
 
 
@@ -54,10 +58,29 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Follower:
-    """Somebody who takes the lines of one agent, or of all below a supervisor."""
+    """Somebody who takes the lines of one agent, or of all below a supervisor, until the tree ends."""
 
     path: str
     take: Callable[[LogLine], None]
+    end: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """Something that is kept: a line, or an event that nobody has read yet.
+
+    Attributes:
+        number: those that came later have higher ones.
+        size: bytes that it counts for.
+    """
+
+    number: int
+    what: LogLine | Event
+    size: int
+
+    @property
+    def path(self) -> str:
+        return self.what.path
 
 
 class AgentLogs:
@@ -74,10 +97,11 @@ class AgentLogs:
         # One that its own thread may take again: a finalizer or a signal handler that runs in here may log, too.
         self._lock = threading.RLock()
         self._number = 0
-        self._lines: OrderedDict[int, LogLine] = OrderedDict()  # by number, oldest first
-        self._numbers: dict[str, deque[int]] = {}  # of the lines of each path
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()  # by number, oldest first
+        self._of_path: dict[str, deque[_Kept]] = {}
         self._bytes = 0
         self._followers: tuple[Follower, ...] = ()
+        self._ended = False
         self._pid = os.getpid()
 
     def keep(self, run: RunId, source: LineSource, level: str, text: str, time: float) -> None:
@@ -86,10 +110,15 @@ class AgentLogs:
             self._add(LogLine(time, level, run.path, run.incarnation, source, _bounded(text)))
 
     def keep_event(self, event: Event) -> None:
-        """Take what became of an agent or a supervisor: a callback for `EventManager.subscribe`."""
+        """Take what became of an agent or a supervisor: a callback for `EventManager.subscribe`.
+
+        Its text is made when somebody reads or follows it, so that a storm of events costs next to nothing.
+        """
         if event.type not in _NOT_KEPT:
-            text = _bounded(text_of(event))
-            self._add(LogLine(event.time, level_of(event), event.path, event.incarnation, "event", text))
+            self._add(event)
+        if event.type is EventType.ORCHESTRATOR_STOPPED:
+            with self._lock:
+                self._end()
 
     def lines(self, path: str, limit: int) -> list[LogLine]:
         """Return the last `limit` lines at `path` and below, oldest first; ``""`` is the whole tree.
@@ -99,55 +128,90 @@ class AgentLogs:
         if limit <= 0:
             return []
         with self._lock:
-            kept = list(self._lines.values())
-        return [line for line in kept if _is_within(path, line.path)][-limit:]
+            if path:
+                found = [
+                    kept
+                    for other, of_path in self._of_path.items()
+                    if _is_within(path, other)
+                    for kept in islice(reversed(of_path), limit)
+                ]
+            else:
+                found = list(islice(reversed(self._kept.values()), limit))
+        found.sort(key=lambda kept: kept.number)
+        return [self._line(kept) for kept in found[-limit:]]
 
-    def follow(self, path: str, take: Callable[[LogLine], None]) -> Callable[[], None]:
+    def follow(
+        self, path: str, take: Callable[[LogLine], None], end: Callable[[], None] = lambda: None
+    ) -> Callable[[], None]:
         """Have `take` called with each further line at `path` and below, in the order in which they come.
 
         Args:
             path: of an agent or a supervisor.
             take: is called in whichever thread logs, and must not block. If it raises it is not called again.
+            end: is called once, likewise, when the tree has ended and `take` is not called again; at once if it has.
 
         Returns:
             What ends that; any thread, any number of times. A call that has begun elsewhere may still be going on.
         """
-        follower = Follower(path, take)
+        follower = Follower(path, take, end)
         with self._lock:
             self._followers += (follower,)
+            if self._ended:
+                self._end()
         return lambda: self._forget(follower)
 
     def _forget(self, follower: Follower) -> None:
         with self._lock:
             self._followers = tuple(other for other in self._followers if other is not follower)
 
-    def _add(self, line: LogLine) -> None:
+    def _end(self) -> None:
+        followers, self._followers, self._ended = self._followers, (), True
+        for follower in followers:
+            with suppress(Exception):
+                follower.end()
+
+    def _add(self, what: LogLine | Event) -> None:
+        size = _size(what)
         with self._lock:
             self._number = number = self._number + 1
-            self._lines[number] = line
-            self._bytes += _size(line)
-            numbers = self._numbers.setdefault(line.path, deque())
-            numbers.append(number)
-            if len(numbers) > self._most_lines:
-                self._discard(numbers.popleft())
-            while self._bytes > self._most_bytes and self._lines:
+            kept = self._kept[number] = _Kept(number, what, size)
+            self._bytes += size
+            of_path = self._of_path.setdefault(what.path, deque())
+            of_path.append(kept)
+            if len(of_path) > self._most_lines:
+                self._discard(of_path.popleft())
+            while self._bytes > self._most_bytes and self._kept:
                 self._drop_oldest()
             for follower in self._followers:
-                if _is_within(follower.path, line.path):
-                    self._hand(follower, line)
+                if _is_within(follower.path, what.path):
+                    self._hand(follower, self._line(kept))
+
+    def _line(self, kept: _Kept) -> LogLine:
+        """Return the line that it is, for everybody the same object."""
+        what = kept.what
+        if isinstance(what, LogLine):
+            return what
+        line = _line_of(what)
+        with self._lock:
+            if isinstance(kept.what, LogLine):  # another thread was quicker
+                return kept.what
+            kept.what, old, kept.size = line, kept.size, _size(line)
+            if kept.number in self._kept:
+                self._bytes += kept.size - old
+        return line
 
     def _drop_oldest(self) -> None:
-        number, line = next(iter(self._lines.items()))
-        numbers = self._numbers.get(line.path)
-        if numbers and numbers[0] == number:
-            numbers.popleft()
-        if not numbers:
-            self._numbers.pop(line.path, None)
-        self._discard(number)
+        oldest = next(iter(self._kept.values()))
+        of_path = self._of_path.get(oldest.path)
+        if of_path and of_path[0] is oldest:
+            of_path.popleft()
+        if not of_path:
+            self._of_path.pop(oldest.path, None)
+        self._discard(oldest)
 
-    def _discard(self, number: int) -> None:
-        if line := self._lines.pop(number, None):
-            self._bytes -= _size(line)
+    def _discard(self, kept: _Kept) -> None:
+        if self._kept.pop(kept.number, None):
+            self._bytes -= kept.size
 
     def _hand(self, follower: Follower, line: LogLine) -> None:
         try:
@@ -160,9 +224,20 @@ def _is_within(path: str, other: str) -> bool:
     return not path or other == path or other.startswith(f"{path}/")
 
 
+def _line_of(event: Event) -> LogLine:
+    return LogLine(event.time, level_of(event), event.path, event.incarnation, "event", _bounded(text_of(event)))
+
+
 def _bounded(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _size(line: LogLine) -> int:
-    return getsizeof(line.text) + _BYTES_BESIDE_TEXT
+def _size(what: LogLine | Event) -> int:
+    if isinstance(what, LogLine):
+        return getsizeof(what.text) + _BYTES_BESIDE_TEXT
+    match what.data:
+        case AgentCrashed(report=report):
+            texts = (report.message, report.traceback, report.progress, report.stacks, *report.notes, *report.output)
+            return sum(map(getsizeof, texts)) + _BYTES_OF_EVENT
+        case _:
+            return _BYTES_OF_EVENT

@@ -19,7 +19,6 @@ from .permissions import permitted
 from .spec import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, ChildEntry, SupervisorEntry, check_name
 from .states import RunMode
 
-
 _OFF: Final = MappingProxyType({"control": False, "history": None})
 
 

@@ -138,6 +138,9 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._gate = MessageGate()
         self._masks = RunMasks()
+        for node in core.world.nodes.values():
+            if isinstance(node, AgentNode):
+                node.entry.masker()  # made by now, but for what `before_start` has added; not in the other thread
         self._thread = threading.Thread(target=self._main, name="orchestree-supervisor", daemon=True)
 
     # Any thread:

@@ -17,10 +17,11 @@ from .plain import plain, readable
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """Return `event` as an object of JSON; `from_json` makes an equal event of it.
+    """Return `event` as an object of JSON.
 
     Numbers that JSON does not know are text (``"inf"``), and half of a surrogate pair is written out. What a user
-    emitted (`AgentMessage`) or asked (`Command`) is made `plain`, and bounded by that; a crash report is whole.
+    emitted (`AgentMessage`) or asked (`Command`) is made `plain`, without running code of the user's, and bounded by
+    that; a crash report is whole.
     """
     return {
         "seq": event.seq,
@@ -34,32 +35,19 @@ def to_json(event: Event) -> dict[str, Any]:
     }
 
 
-def from_json(written: Mapping[str, Any]) -> Event:
-    """Return the event that `to_json` wrote. Unknown keys are ignored, missing ones take a default.
-
-    Raises:
-        ValueError: the type of the event is missing or unknown, or a value is none of its field's type.
-    """
-    type = EventType(written.get("type", ""))
-    return Event(
-        seq=int(written.get("seq", 0)),
-        time=float(written.get("time", 0.0)),
-        monotonic=float(written.get("monotonic", 0.0)),
-        type=type,
-        path=str(written.get("path", "")),
-        incarnation=int(written.get("incarnation", 0)),
-        data=data_from_json(type, written.get("data") or {}),
-        run=str(written.get("run", "")),
-    )
-
-
 def data_to_json(data: EventData) -> dict[str, Any]:
     """Return the data of an event as an object of JSON."""
     return {name: write(getattr(data, name)) for name, write in _WRITERS[type(data)]}
 
 
 def data_from_json(type: EventType, written: Mapping[str, Any]) -> EventData:
-    """Return the data of an event of `type`, as `from_json` does."""
+    """Return the data of an event of `type`, equal to what `data_to_json` wrote.
+
+    Unknown keys are ignored, missing ones take a default: so files of other versions can be read.
+
+    Raises:
+        Exception: of whatever kind, if a value is none of its field's type.
+    """
     data: EventData = _FORMS[type].read(written)
     return data
 
@@ -71,6 +59,11 @@ class _Form:
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
     missing: Callable[[], Any]
+
+
+def _foreign(value: object) -> Any:
+    """Return what a user gave; nothing of the user's runs, as it would hold up the history and every client."""
+    return plain(value, run_code=False)
 
 
 def _same(value: Any) -> Any:
@@ -104,7 +97,7 @@ def _form(declared: Any) -> _Form:
         return _Form(lambda member: member.value, declared, lambda: next(iter(declared)))
     if is_dataclass(declared):
         return _record(declared)
-    return _Form(plain, dict, dict)  # a mapping of the user's
+    return _Form(_foreign, dict, dict)  # a mapping of the user's
 
 
 def _optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -144,7 +137,7 @@ def _fields(declared: Any) -> list[tuple[str, Field[Any], _Form]]:
 
 def _writers(declared: Any) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     if declared is AgentMessage:  # all of it is the user's, its name, too
-        return tuple((field.name, plain) for field in fields(declared))
+        return tuple((field.name, _foreign) for field in fields(declared))
     return tuple((name, form.write) for name, _, form in _fields(declared))
 
 

@@ -33,7 +33,6 @@ from .event_subscriptions import (
     running_loop,
 )
 from .events import Event
-from .history import EventQuery
 
 KEPT_EVENTS: Final = 10_000
 """How many events are kept for ``since=``, and how many wait for one reader."""
@@ -184,26 +183,6 @@ class EventManager:
         """
         bell = LoopBell()
         return EventStream(self._open(EventFilter.of(type, path), since, bell.ring), bell)
-
-    def history(
-        self,
-        path: str | None = None,
-        type: EventTypes | None = None,
-        since: int | None = None,
-        limit: int | None = 100,
-        *,
-        after: float | None = None,
-        before: float | None = None,
-        run: str | None = None,
-    ) -> list[Event]:
-        """Return events that are still kept, oldest first, without waiting.
-
-        At most `limit` of them (None: all): the newest; with `since` the first above it, so that one page can
-        follow another. `after` (inclusive) and `before` (exclusive) are wall times, seconds since 1970; `run` is the
-        id of a run. `History` asks the history file as well.
-        """
-        wanted = EventFilter.of(type, path)
-        return EventQuery(wanted.path, wanted.types, since, after, before, run, limit).among(self.recent())
 
     def recent(self) -> list[Event]:
         """Return all events that are still kept, oldest first, without holes."""

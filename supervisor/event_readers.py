@@ -18,7 +18,7 @@ from typing import Self
 from orchestree.strategies.errors import SpecError, did_you_mean
 
 from .events import Event, EventType
-from .history import a_gap as a_gap
+from .history import a_gap
 
 EventTypes = EventType | str | Iterable[EventType | str]
 """One event type, its name in either case, or several of them."""

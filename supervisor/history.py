@@ -6,10 +6,14 @@ answers from both as if they were one list.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
+
+from orchestree.strategies.errors import SpecError
 
 from .events import Event, EventGap, EventType
 
@@ -28,6 +32,9 @@ class EventQuery:
         before: only events of an earlier wall time.
         run: id of the run of the orchestrator.
         limit: how many events at most; None for all.
+
+    Raises:
+        SpecError: a value is of the wrong type, a time is no number, or the limit is negative.
     """
 
     path: str = ""
@@ -38,6 +45,17 @@ class EventQuery:
     run: str | None = None
     limit: int | None = 100
     until: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check what a user may have written."""
+        _check("path", self.path, "a string", isinstance(self.path, str))
+        _check("run", self.run, "the id of a run", isinstance(self.run, str | None))
+        for name, number in (("since", self.since), ("until", self.until)):
+            _check(name, number, "a whole number", number is None or _is_whole(number))
+        for name, time in (("after", self.after), ("before", self.before)):
+            _check(name, time, "seconds since 1970", time is None or _is_time(time))
+        limit = self.limit
+        _check("limit", limit, "0 or more", limit is None or (_is_whole(limit) and 0 <= limit <= sys.maxsize))
 
     @property
     def newest_first(self) -> bool:
@@ -67,7 +85,10 @@ class EventQuery:
 
 
 class HistoryStore(Protocol):
-    """Keeps events for longer than a run. Another kind of store needs these three methods and no more."""
+    """Keeps events for longer than a run. Another kind of store needs these three methods and no more.
+
+    How it is opened and closed is the affair of who makes the `OpenedHistory` of it.
+    """
 
     def append(self, events: Sequence[Event]) -> None:
         """Store events, which come in order. Returns when they are safe from a power cut. Writer's thread only.
@@ -91,6 +112,22 @@ class HistoryStore(Protocol):
         Raises:
             OSError: nothing was forgotten.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedHistory:
+    """A store that is ready for the events of one run.
+
+    Attributes:
+        store: the events.
+        last_seq: the highest number that an event in it ever had; this run goes on with the next one.
+        close: called once when nothing more will be stored, in the thread that stored. An `OSError` of it is told as
+            one of the store.
+    """
+
+    store: HistoryStore
+    last_seq: int = 0
+    close: Callable[[], None] = lambda: None
 
 
 class Memory(Protocol):
@@ -178,3 +215,22 @@ def a_gap(first: int, last: int, follower: Event) -> Event:
     """Return the ``EVENT_GAP`` that stands for the events `first` to `last`, which are missing before `follower`."""
     gap = EventGap(first, last)
     return Event(last, follower.time, follower.monotonic, EventType.EVENT_GAP, "", 0, gap, follower.run)
+
+
+def _check(field: str, value: object, must_be: str, is_so: bool) -> None:
+    if not is_so:
+        unless = "" if field == "path" else ", or None"
+        raise SpecError(f"{field}={value!r}: must be {must_be}{unless}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return not math.isnan(float(value))
+    except OverflowError:
+        return False

@@ -55,16 +55,13 @@ CREATE TABLE events (
     data TEXT NOT NULL
 );
 
+-- A mark may stay behind its event, until there is none left in its block.
 -- An event is found under its own topic and under those of the supervisors above it: so the newest hundred of
 -- an agent, of a supervisor with thousands of agents and of a rare type are each a few short ranges of `marks`.
 CREATE TABLE covers (topic INTEGER, above INTEGER, PRIMARY KEY (topic, above)) WITHOUT ROWID;
 CREATE TABLE marks (block INTEGER, topic INTEGER, seq INTEGER, PRIMARY KEY (block, topic, seq)) WITHOUT ROWID;
 CREATE TRIGGER event_stored AFTER INSERT ON events BEGIN
     INSERT INTO marks SELECT new.seq / {BLOCK}, above, new.seq FROM covers WHERE topic = new.topic;
-END;
-CREATE TRIGGER event_forgotten AFTER DELETE ON events BEGIN
-    DELETE FROM marks
-    WHERE block = old.seq / {BLOCK} AND topic IN (SELECT above FROM covers WHERE topic = old.topic) AND seq = old.seq;
 END;
 CREATE TRIGGER topic_forgotten AFTER DELETE ON topics BEGIN
     DELETE FROM covers WHERE topic = old.id;

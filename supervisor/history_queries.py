@@ -7,16 +7,17 @@ import math
 import os
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from heapq import merge
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from .event_json import data_from_json
-from .events import Event, EventType
+from .events import Event, EventGap, EventType
 from .history import EventQuery
 from .history_file import BLOCK, connect, is_ours, unusable
 
@@ -26,8 +27,6 @@ PATIENCE_S: Final = 5.0
 MAX_SEQ: Final = 2**63 - 1
 
 BLOCKS_AT_ONCE: Final = 64
-
-_Answer = TypeVar("_Answer")
 
 _ROWS: Final = """
 SELECT seq, topics.path, topics.type, time, monotonic, incarnation, data
@@ -41,23 +40,10 @@ WHERE EXISTS (SELECT 1 FROM marks WHERE block = blocks.value AND topic = topics.
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run of an orchestrator that wrote into the file.
-
-    Attributes:
-        id: as in its events.
-        name: of the orchestrator.
-        pid: of its process.
-        began: wall time, seconds since 1970.
-        ended: wall time; None while it runs, and for ever if it was killed.
-        after: its events are those numbered above this.
-    """
+class _Run:
+    """One run of an orchestrator that wrote into the file; its events are those numbered above `after`."""
 
     id: str
-    name: str
-    pid: int
-    began: float
-    ended: float | None
     after: int
 
 
@@ -79,27 +65,22 @@ class HistoryReader:
     def query(self, query: EventQuery) -> list[Event]:
         """Return the stored events that fit, oldest first.
 
+        One that cannot be read, because a later version wrote it or the file is damaged, is an ``EVENT_GAP``.
+
         Raises:
             SpecError: the file is no history file, or one of a later version.
             OSError: it is missing, or cannot be read.
         """
-        return self._ask(lambda connection: _Question(connection, query).answer())
-
-    def runs(self) -> list[Run]:
-        """Return the runs of which there are events, or were begun since, the oldest first. Raises as `query`."""
-        return self._ask(_runs)
-
-    def _ask(self, question: Callable[[sqlite3.Connection], list[_Answer]]) -> list[_Answer]:
         if not self._path.is_file():
             raise FileNotFoundError(f"there is no history file {self._path}")
         try:
             if not self._is_open():
                 with closing(connect(self._path, "immutable=1", timeout=PATIENCE_S)) as connection:
-                    answer = self._answer(connection, question)
+                    answer = self._answer(connection, query)
                 if not self._is_open():  # otherwise somebody began to write meanwhile
                     return answer
             with closing(connect(self._path, "mode=ro", timeout=PATIENCE_S)) as connection:
-                return self._answer(connection, question)
+                return self._answer(connection, query)
         except sqlite3.Error as error:
             raise unusable(self._path, error) from error
 
@@ -107,17 +88,10 @@ class HistoryReader:
         """Return whether somebody writes, or was killed while writing."""
         return os.path.exists(f"{os.path.realpath(self._path)}-wal")
 
-    def _answer(
-        self, connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], list[_Answer]]
-    ) -> list[_Answer]:
+    def _answer(self, connection: sqlite3.Connection, query: EventQuery) -> list[Event]:
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")  # one damaged row must not hide all
         connection.execute("BEGIN")  # all that follows sees the same moment
-        return question(connection) if is_ours(connection, self._path) else []
-
-
-def _runs(connection: sqlite3.Connection) -> list[Run]:
-    return [
-        Run(*row) for row in connection.execute("SELECT id, name, pid, began, ended, after FROM runs ORDER BY number")
-    ]
+        return _Question(connection, query).answer() if is_ours(connection, self._path) else []
 
 
 class _Question:
@@ -126,7 +100,7 @@ class _Question:
     def __init__(self, connection: sqlite3.Connection, query: EventQuery) -> None:
         self._connection = connection
         self._query = query
-        self._runs = _runs(connection)
+        self._runs = [_Run(*row) for row in connection.execute("SELECT id, after FROM runs ORDER BY number")]
         self._order = "DESC" if query.newest_first else "ASC"
 
     def answer(self) -> list[Event]:
@@ -185,10 +159,15 @@ class _Question:
 
     def _event(self, row: Any) -> Event:
         seq, path, type_name, time, monotonic, incarnation, data = row
-        type = EventType(type_name)
         number = bisect_left(self._runs, seq, key=lambda run: run.after)  # the first one that begins later
         run = self._runs[number - 1].id if number else ""
-        return Event(seq, time, monotonic, type, path, incarnation, data_from_json(type, json.loads(data)), run)
+        try:
+            type = EventType(type_name)
+            read = data_from_json(type, json.loads(data))
+            return Event(seq, float(time), float(monotonic), type, path, int(incarnation), read, run)
+        except Exception:  # a later version wrote it, or it is damaged in whatever way
+            time, monotonic = (value if isinstance(value, float) else 0.0 for value in (time, monotonic))
+            return Event(seq, time, monotonic, EventType.EVENT_GAP, "", 0, EventGap(seq, seq), run)
 
     def _numbers(self) -> _Numbers:
         query = self._query

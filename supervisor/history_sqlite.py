@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -17,7 +16,8 @@ from orchestree.strategies.errors import SpecError
 
 from .event_json import data_to_json
 from .events import Event, EventType, ServiceFailed
-from .history import EventQuery
+from .file_lock import Lock, Taken, identity_of
+from .history import EventQuery, OpenedHistory
 from .history_file import BLOCK, ERA, SCHEMA, connect, is_ours, unusable
 from .history_queries import HistoryReader
 
@@ -27,7 +27,7 @@ WRITE_PATIENCE_S: Final = 10.0
 ENCODED_AT_ONCE: Final = 200
 """Events that one call of the JSON encoder writes: it keeps the interpreter to itself meanwhile."""
 FORGOTTEN_AT_ONCE: Final = 2_000
-"""Events of one step of `prune`; it takes about as long as to store half of them."""
+"""Numbers of one step of `prune`; it takes a fraction of what it takes to store so many."""
 _INSERT: Final = """
 INSERT OR IGNORE INTO events (seq, topic, time, monotonic, incarnation, data)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
@@ -54,6 +54,12 @@ WHERE json_extract(pair.value, '$[2]') = topics.path
 """
 
 
+def open_history(path: str | Path, *, name: str, run: str) -> OpenedHistory:
+    """Return the history file at `path`, ready for a run. Arguments and errors are those of `SqliteHistory.open`."""
+    store = SqliteHistory.open(path, name=name, run=run)
+    return OpenedHistory(store, store.last_seq, store.close)
+
+
 class SqliteHistory:
     """A history file that this process writes. Closed by `close`; the file can be read by anybody at any time.
 
@@ -63,13 +69,15 @@ class SqliteHistory:
         last_seq: number of the newest event that was stored, whether it is kept still or not.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: int, run: str) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Lock, run: str) -> None:
         """Use `open`."""
         self.path = path
         self.run = run
         self._connection = connection
         self._lock = lock
         self._reader = HistoryReader(path)
+        self._opened = {file: identity_of(file) for file in (path, Path(f"{path}-wal"))}
+        self._failed = False
         self._topics: dict[tuple[str, str], int] = {}
         self._era = -1  # in which they were noted
         self.last_seq = int(self._one("SELECT max(seq) FROM sqlite_sequence") or 0)
@@ -81,7 +89,7 @@ class SqliteHistory:
         """Open the file, or make it with mode 0600, and begin a run in it.
 
         Args:
-            path: of the file; ``<file>-lock``, ``<file>-wal`` and ``<file>-shm`` stand beside it.
+            path: of the file; ``<file>-lock``, ``<file>-wal`` and ``<file>-shm`` stand beside it while it is open.
             name: of the orchestrator.
             run: id of the run, not used before.
 
@@ -95,7 +103,11 @@ class SqliteHistory:
         if file.is_dir():
             raise SpecError(f"history file {path} is a folder; name a file in it")
         try:
-            lock = _lock(file)
+            lock = Lock(Path(f"{file}-lock"))  # closing another descriptor of the file itself drops SQLite's locks
+        except Taken:
+            raise SpecError(
+                f"history file {file} is written by another orchestrator; give each orchestrator a file of its own"
+            ) from None
         except OSError as error:
             raise OSError(f"history file {path} cannot be written: {error}") from error
         try:
@@ -108,7 +120,7 @@ class SqliteHistory:
                 connection.close()
                 raise
         except BaseException as error:
-            os.close(lock)
+            lock.release()
             if isinstance(error, sqlite3.Error):
                 raise unusable(file, error) from error
             raise
@@ -116,7 +128,7 @@ class SqliteHistory:
     def append(self, events: Sequence[Event]) -> None:
         """Store events in one transaction; an event that cannot be written is replaced by one that says so.
 
-        See `HistoryStore`.
+        See `HistoryStore`. A file that was removed since the last call is noticed here.
         """
         if not events:
             return
@@ -130,13 +142,19 @@ class SqliteHistory:
             self.last_seq = max(self.last_seq, events[-1].seq)
             self._note_spans(self.last_seq // BLOCK)
         except sqlite3.Error as error:
+            self._failed = True
             self._topics.clear()
             with suppress(sqlite3.Error):
                 self._connection.rollback()
             raise unusable(self.path, error) from error
+        if not self._lock.is_in_place() or any(map(self._is_gone, self._opened)):
+            self._failed = True
+            raise self._removed()
 
     def query(self, query: EventQuery) -> list[Event]:
         """Return what is stored, oldest first, by a connection of its own. See `HistoryStore`."""
+        if self._is_gone(self.path):
+            raise self._removed()
         return self._reader.query(query)
 
     def prune(self, rows: int | None, before: float | None) -> bool:
@@ -144,41 +162,44 @@ class SqliteHistory:
 
         Numbers that are missing count as rows, so there may be fewer.
         """
-        oldest = self._oldest
+        tidied = self._oldest // BLOCK
         try:
             more = rows is not None and self._forget_up_to(self.last_seq - rows)
             more = (before is not None and self._forget_before(before)) or more
             self._oldest = self._first_kept()
-            if self._oldest // BLOCK > oldest // BLOCK:
+            if self._oldest // BLOCK > tidied:
                 self._tidy()
         except sqlite3.Error as error:
+            self._failed = True
             raise unusable(self.path, error) from error
         return more
 
     def close(self) -> None:
-        """Mark the run as ended and close the file. Idempotent; not while another thread appends.
+        """Mark the run as ended, unless storing has failed before, and close the file.
+
+        Idempotent; not while another thread appends; nothing happens in a forked process.
 
         Raises:
             OSError: the mark was not written; the file is closed nevertheless.
         """
-        if self._lock < 0:
+        if not self._lock.is_held:
             return
         try:
-            self._connection.execute("UPDATE runs SET ended = ? WHERE id = ?", (time.time(), self.run))
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if not self._failed:
+                self._connection.execute("UPDATE runs SET ended = ? WHERE id = ?", (time.time(), self.run))
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise unusable(self.path, error) from error
         finally:
-            self.abandon()
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._lock.release()
 
-    def abandon(self) -> None:
-        """Close the file as a kill would, but let the next orchestrator have it. Idempotent."""
-        with suppress(sqlite3.Error):
-            self._connection.close()
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # a forked child may have it open as well
-            os.close(lock)
+    def _is_gone(self, file: Path) -> bool:
+        return identity_of(file) != self._opened[file]
+
+    def _removed(self) -> OSError:
+        return OSError(f"history file {self.path}, or what belongs to it beside it, was removed or replaced")
 
     # Encoding
 
@@ -228,13 +249,10 @@ class SqliteHistory:
     # Retention
 
     def _forget_up_to(self, seq: int) -> bool:
-        if seq < self._oldest:
-            return False
-        done = self._connection.execute(
-            "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?)",
-            (seq, FORGOTTEN_AT_ONCE),
-        )
-        return done.rowcount == FORGOTTEN_AT_ONCE
+        now = min(seq, self._oldest - 1 + FORGOTTEN_AT_ONCE)
+        if now >= self._oldest:
+            self._connection.execute("DELETE FROM events WHERE seq <= ?", (now,))
+        return now < seq
 
     def _forget_before(self, moment: float) -> bool:
         """Forget events of before `moment` in the first block that has some, or else in the tail."""
@@ -248,11 +266,15 @@ class SqliteHistory:
         if block is not None and done.rowcount < FORGOTTEN_AT_ONCE:
             self._connection.execute("DELETE FROM spans WHERE block = ?", (block,))
             self._span(first, last)
+            self._connection.execute(
+                "DELETE FROM marks WHERE block = ?1 AND NOT EXISTS (SELECT 1 FROM spans WHERE block = ?1)", (block,)
+            )
         return block is not None or done.rowcount == FORGOTTEN_AT_ONCE
 
     def _tidy(self) -> None:
         """Forget what belongs to forgotten events only."""
         block = self._oldest // BLOCK
+        self._connection.execute("DELETE FROM marks WHERE block < ?", (block,))
         self._connection.execute("DELETE FROM spans WHERE block < ?", (block,))
         self._connection.execute("DELETE FROM topics WHERE era < ?", (self._oldest // ERA,))
         self._connection.execute(
@@ -296,25 +318,8 @@ def _dumps(value: object) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
-def _lock(file: Path) -> int:
-    """Take the file for this orchestrator, by a lock on a file beside it.
-
-    Not on the file itself: closing a second descriptor of it would drop the locks of SQLite.
-    """
-    beside = Path(f"{file}-lock")
-    lock = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise SpecError(
-            f"history file {file} is written by another orchestrator; give each orchestrator a file of its own"
-        ) from None
-    return lock
-
-
 def _create(file: Path) -> None:
-    with suppress(FileExistsError):  # what exists is not opened: see `_lock`
+    with suppress(FileExistsError):  # what exists is not opened: closing it would drop the locks of SQLite
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 

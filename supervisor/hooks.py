@@ -7,14 +7,19 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestree.agents.ends import CrashReport, ExitKind, ExitReason
 from orchestree.agents.executor import RunEnded
 
 from .events import Event
+from .history import OpenedHistory
 from .spec import ChildEntry
 from .world import ChooseNext
+
+if TYPE_CHECKING:
+    from .config import OrchestratorConfig
+    from .services import Services
 
 _Given = TypeVar("_Given")
 _Answer = TypeVar("_Answer")
@@ -25,6 +30,9 @@ Failed = Callable[[str, BaseException], None]
 
 class Hooks:
     """What a subclass of `Orchestrator` may override."""
+
+    config: OrchestratorConfig
+    services: Services
 
     def before_start(self, entries: tuple[ChildEntry, ...]) -> Iterable[ChildEntry]:
         """Return the entries to start instead of those registered below the root. Called once, by `start`."""
@@ -43,6 +51,16 @@ class Hooks:
     def classify_exit(self, report: CrashReport) -> ExitReason | None:
         """Return what a crash shall count as; None: as it is. Thread rule as for `choose_next`."""
         return None
+
+    def open_history(self, path: str) -> OpenedHistory:
+        """Open the event history at `path` (``Config.history``) for this run; the default is an SQLite file.
+
+        Another kind of store has the three methods of `HistoryStore`. Called once, by `start`; what it raises is a
+        ``SERVICE_FAILED`` event, and memory answers.
+        """
+        from .history_sqlite import open_history
+
+        return open_history(path, name=self.config.name, run=self.services.run)
 
     def overrides(self, hook: str) -> bool:
         """Return whether the subclass has a `hook` of its own."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from loguru import logger
 
-from orchestree.agents.secrets import NO_SECRETS, masked
+from orchestree.agents.hiding import masked
+from orchestree.agents.secrets import NO_SECRETS
 
 if TYPE_CHECKING:
     from loguru import Message, Record

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from orchestree.agents.config import AgentConfig
 from orchestree.agents.ends import CrashReport
 from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunProgress, RunReport
-from orchestree.agents.secrets import NO_SECRETS, Masker, masked, secrets_of
+from orchestree.agents.hiding import masked, shown
+from orchestree.agents.secrets import NO_SECRETS, Masker, secrets_of
 
-from .spec import AgentEntry
 
+class WithSecrets:
+    """Base of what holds the arguments of an agent: their secrets are looked for once, and not shown. Any thread."""
 
-class RunMask:
-    """The secrets of one run. Any thread."""
+    __slots__ = ("_mask",)
+    config: AgentConfig
+    params: Mapping[str, object]
 
-    def __init__(self, entry: AgentEntry) -> None:
-        """Look for them when they are asked for: most runs end without a word."""
-        self._entry = entry
-        self._mask: Masker | None = None
+    def masker(self) -> Masker:
+        """Return what hides the secrets.
 
-    def get(self) -> Masker:
-        """Return what hides them."""
-        if self._mask is None:
-            self._mask = Masker(secrets_of(self._entry.config, self._entry.params))
-        return self._mask
+        The first call may take a while. It is made by whoever registers the agent (`check_reachable`) or starts the
+        tree, never in the supervision thread.
+        """
+        mask: Masker | None = getattr(self, "_mask", None)
+        return self._keep(Masker(secrets_of(self.config, self.params))) if mask is None else mask
+
+    def share_masker(self, other: WithSecrets) -> None:
+        """Hide the secrets of `other`, which has the same `config` and `params`."""
+        self._keep(other.masker())
+
+    def __repr__(self) -> str:
+        """Show all but what stands under keys that look secret."""
+        return shown(self)
+
+    def _keep(self, mask: Masker) -> Masker:
+        object.__setattr__(self, "_mask", mask)
+        return mask
 
 
 class RunMasks:
@@ -32,16 +46,15 @@ class RunMasks:
 
     def __init__(self) -> None:
         """Know no run."""
-        self._masks: dict[RunId, RunMask] = {}
+        self._masks: dict[RunId, Masker] = {}
 
-    def begin(self, run: RunId, entry: AgentEntry) -> None:
+    def begin(self, run: RunId, entry: WithSecrets) -> None:
         """Note whose secrets are to be hidden, until `run` has ended."""
-        self._masks[run] = RunMask(entry)
+        self._masks[run] = entry.masker()
 
     def of(self, run: RunId) -> Masker:
         """Return what hides the secrets of a run that has not ended."""
-        known = self._masks.get(run)
-        return known.get() if known is not None else NO_SECRETS
+        return self._masks.get(run, NO_SECRETS)
 
     def hide_in_message(self, message: RunMessage) -> RunMessage:
         """Return `message` without secrets, nor what stands in it under keys that look like secrets."""
@@ -58,9 +71,8 @@ class RunMasks:
                     blocked = replace(blocked, doing=self.of(blocked.by)(blocked.doing))
                 return replace(report, text=self.of(run)(text), blocked=blocked)
             case RunEnded(run=run):
-                mask = self.of(run) if report.report is not None else NO_SECRETS
-                self._masks.pop(run, None)
-                return _hidden_end(report, mask) if mask else report
+                mask = self._masks.pop(run, NO_SECRETS)
+                return _hidden_end(report, mask) if mask and report.report is not None else report
             case _:
                 return report
 

@@ -73,7 +73,9 @@ def _child(world: World, path: str) -> AnyNode:
 
 def _start(world: World, node: AnyNode, announced: bool) -> None:
     parent = _running_parent(node)
-    if node.state in RUNNING_STATES or node.state is AgentState.WEDGED:
+    if node.state is AgentState.WEDGED:
+        raise Running(f"{node.path!r} is wedged: replace_wedged=True starts another one beside it")
+    if node.state in RUNNING_STATES:
         raise Running(f"{node.path!r} is {node.state}")
     if node.state is AgentState.BACKOFF:
         raise Restarting(f"{node.path!r} waits for its restart")

@@ -12,7 +12,7 @@ from typing import Final
 
 from orchestree.strategies.errors import SpecError, did_you_mean
 
-READ_ONLY: Final = frozenset({"ls", "ps", "tree", "inspect", "logs", "events", "stats", "graph"})
+READ_ONLY: Final = frozenset({"ps", "tree", "inspect", "logs", "events", "stats", "graph"})
 OPERATE: Final = READ_ONLY | {"start", "stop", "restart"}
 FULL: Final = OPERATE | {"set", "shutdown"}
 COMMANDS: Final = FULL

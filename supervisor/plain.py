@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from itertools import islice
+from sys import stdlib_module_names
+from types import FunctionType
 from typing import Final
 
-from orchestree.agents.secrets import MASK, looks_secret
+from orchestree.agents.secrets import MASK, NO_SECRETS, Masker, looks_secret, named_parts
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What `plain` returns: JSON, without NaN, infinities, or text that is no Unicode."""
@@ -32,14 +33,17 @@ LEFT_OUT: Final = "..."
 UNREADABLE: Final = "<it raised when it was looked at>"
 
 
-def plain(value: object) -> Plain:
+def plain(value: object, mask: Masker = NO_SECRETS, *, run_code: bool = True) -> Plain:
     """Return `value` as JSON knows it. Any thread; never raises.
+
+    Without `run_code` nothing that a user wrote is called, since it may never return: an object whose class has a
+    ``__repr__`` of its own is shown by the name of its class, and so is a mapping or set of a class of its own.
 
     Dataclasses, pydantic models and mappings become objects with text as keys, lists, tuples, sets and deques
     arrays, enums their value, NaN, infinities and integers beyond 64 bits text, and anything else its ``repr``.
-    The value of a key that looks like a secret is ``MASK``.
+    The value of a key that looks like a secret is ``MASK``, and so is in each text what `mask` knows.
     """
-    return _Plainer().of(value, 0)
+    return _Plainer(mask, run_code).of(value, 0)
 
 
 def readable(text: str) -> str:
@@ -50,7 +54,9 @@ def readable(text: str) -> str:
 class _Plainer:
     """Makes one value plain, and knows how much it may still spend."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: Masker, run_code: bool) -> None:
+        self._mask = mask
+        self._run_code = run_code
         self._items = MAX_ITEMS
         self._text = MAX_TEXT_TOGETHER
 
@@ -69,7 +75,7 @@ class _Plainer:
             case None | bool():
                 return value
             case Enum():
-                return self.of(value.value, depth + 1) if depth < MAX_DEPTH else self._cut(repr(value))
+                return self.of(value._value_, depth + 1) if depth < MAX_DEPTH else self._text_of(value)
             case str():
                 return self._cut(str.__str__(value))
             case int():
@@ -81,15 +87,15 @@ class _Plainer:
                 return self._cut(repr(value[:MAX_TEXT]))
             case _ if depth >= MAX_DEPTH:
                 return self._cut(f"<{type(value).__name__}>")
-            case dict() | Mapping():
+            case dict() | Mapping() if self._may_run(type(value).__iter__, type(value).items):
                 return self._object(value.items(), depth)
-            case list() | tuple() | Set() | deque():
+            case list() | tuple() | Set() | deque() if self._may_run(type(value).__iter__):
                 return self._array(value, depth)
             case _:
-                names = _field_names(value)
-                if names is not None:
-                    return self._object(((name, getattr(value, name, LEFT_OUT)) for name in names), depth)
-                return self._text_of(value)
+                if hasattr(type(value), "get_secret_value"):  # a `SecretStr`, whose own text is a mask in more words
+                    return MASK
+                parts = None if isinstance(value, type) else named_parts(value)
+                return self._text_of(value) if parts is None else self._object(parts, depth)
 
     def _object(self, items: Iterable[tuple[object, object]], depth: int) -> dict[str, Plain]:
         found: dict[str, Plain] = {}
@@ -116,32 +122,26 @@ class _Plainer:
         made = self.of(key, MAX_DEPTH - 1) if isinstance(key, (str, int, float, Enum)) else None
         return made if isinstance(made, str) else self._text_of(key)
 
+    def _may_run(self, *methods: object) -> bool:
+        """Return whether these may be called: one that is no function of Python's is none of a user's."""
+        return self._run_code or not any(
+            isinstance(method, FunctionType) and method.__module__.partition(".")[0] not in stdlib_module_names
+            for method in methods
+        )
+
     def _text_of(self, value: object) -> str:
         try:
-            return self._cut(repr(value))
+            return self._cut(repr(value) if self._may_run(type(value).__repr__) else f"<{type(value).__name__}>")
         except BaseException:
             return UNREADABLE
 
     def _cut(self, text: str) -> str:
-        length = len(text)
-        if length > MAX_TEXT or length > self._text:
-            text = text[: min(MAX_TEXT, max(0, self._text))] + LEFT_OUT
+        length, most = len(text), min(MAX_TEXT, max(0, self._text))
         self._text -= length
-        return readable(text)
+        return readable(self._mask(text) if length <= most else self._mask(text[:most]) + LEFT_OUT)
 
     def _whole(self, number: int) -> Plain:
         if number.bit_length() < 64:
             return number
         # Python refuses to write integers of thousands of digits.
         return self._cut(str(number) if number.bit_length() < 4096 else f"<int of {number.bit_length()} bits>")
-
-
-def _field_names(value: object) -> list[str] | None:
-    """Return the names of the fields of a dataclass or of a pydantic model; None for anything else."""
-    kind = type(value)
-    if isinstance(value, type):
-        return None
-    if is_dataclass(value):
-        return [field.name for field in fields(value)]
-    declared = getattr(kind, "model_fields", None)  # without an import of pydantic, which costs the CLI 100 ms
-    return list(declared) if isinstance(declared, dict) and all(type(name) is str for name in declared) else None

@@ -200,7 +200,7 @@ class Readable(ABC):
             run: only those of this run of the orchestrator, by its id.
 
         Raises:
-            SpecError: an event type that does not exist.
+            SpecError: an event type that does not exist, or a value that makes no sense.
         """
         types = EventFilter.of(type, None).types
         return self.services.history.query(EventQuery(path or "", types, since, after, before, run, limit))

@@ -45,7 +45,10 @@ def changed_entry(entry: ChildEntry, changes: Mapping[str, object], path: str) -
         if name not in known:
             hint = f"{did_you_mean(name, known)}; these can be: {', '.join(sorted(known))}"
             raise SpecError(f"{path!r}: {name}={value!r}: cannot be changed by reconfigure(){hint}")
-    return replace(entry, **changes)  # type: ignore[arg-type]
+    changed = replace(entry, **changes)  # type: ignore[arg-type]
+    if isinstance(changed, AgentEntry) and isinstance(entry, AgentEntry):
+        changed.share_masker(entry)
+    return changed
 
 
 def reconfigure(world: World, node: AnyNode, changes: Mapping[str, object]) -> None:

@@ -45,4 +45,5 @@ def launch_of(entry: AgentEntry, run: RunId) -> Launch:
         params=entry.params,
         shutdown_s=shutdown_s,
         standby=entry.standby,
+        mask=entry.masker(),
     )

@@ -122,21 +122,24 @@ class Services:
             opened.join(END_S)
 
     def _open_history(self, path: str) -> None:
-        from .history_sqlite import SqliteHistory
         from .history_writer import HistoryWriter
 
-        config, events = self._orchestrator.config, self._orchestrator.events
-        store = SqliteHistory.open(path, name=config.name, run=self.run)
-        self.last_seq = store.last_seq
-        writer = HistoryWriter(
-            store,
-            events,
-            rows=config.history_rows,
-            age=config.history_age,
-            on_trouble=partial(self._failed, "history"),
-        )
+        orchestrator = self._orchestrator
+        config, opened = orchestrator.config, orchestrator.open_history(path)
+        try:
+            writer = HistoryWriter(
+                opened,
+                orchestrator.events,
+                rows=config.history_rows,
+                age=config.history_age,
+                on_trouble=partial(self._failed, "history"),
+            )
+        except BaseException:
+            opened.close()
+            raise
         self._opened["history"] = writer
-        self.history = History(writer, store)
+        self.last_seq = opened.last_seq
+        self.history = History(writer, opened.store)
 
     def _open_control(self, where: Literal[True] | str) -> None:
         from orchestree.supervisor.control.server import ControlServer

@@ -31,14 +31,15 @@ from .entry_fields import (
     ShutdownTime as ShutdownTime,
     check_name as check_name,
 )
+from .masking import WithSecrets
 
 ExecutorName = Literal["thread", "process", "async"]
 DEFAULT_MAX_RESTARTS: Final = 10
 DEFAULT_MAX_SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class AgentEntry:
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class AgentEntry(WithSecrets):
     """The child spec of an agent. Enums also accept their lower-case names.
 
     Attributes:

@@ -89,8 +89,8 @@ def dump_back(thing: object) -> bytes:
 
 
 def dump_launch(launch: Launch) -> Pickled:
-    """Pickle a launch whole. `params` arrives as a dict."""
-    return dump(replace(launch, params=dict(launch.params)))
+    """Pickle a launch whole, but for its mask. `params` arrives as a dict."""
+    return dump(replace(launch, params=dict(launch.params), mask=None))
 
 
 def _dump(kind: Callable[[IO[bytes], int], Any], thing: object) -> Pickled:

@@ -21,7 +21,6 @@ from typing import Final
 from orchestree.agents.executor import Host, KeepLine, Launch, RunId, RunMessage
 from orchestree.agents.lifecycle import describe
 from orchestree.agents.log_lines import RecordPatch
-from orchestree.agents.secrets import Masker, secrets_of
 
 from .logs import CLOSE_S, LogWriter, relog, warn
 from .output import Printed
@@ -67,8 +66,7 @@ class Relay:
 
     def add(self, launch: Launch, sock: socket.socket, out: int, err: int) -> Channel:
         """Read all three from now on, and own them."""
-        run, keep_line = launch.run, self._host.keep_line
-        mask = Masker(secrets_of(launch.config, launch.params))
+        run, keep_line, mask = launch.run, self._host.keep_line, launch.masker()
         keep = partial(_keep_printed, keep_line, run) if keep_line is not None else None
         printed = Printed(out, err, mask, keep)
         channel = Channel(run, RecordPatch(run, mask, keep_line), Inlet(sock), printed)

@@ -1,42 +1,19 @@
-"""The command line tool.
-
-Its help must come at once: nothing of the runtime may be imported before a command needs it.
-"""
+"""The command ``orchestree``. All that takes time to load is loaded in `main`, where Ctrl-C is expected."""
 
 from __future__ import annotations
 
-import click
+import sys
+from collections.abc import Sequence
 
-from orchestree.supervisor.control.command_line.completion_command import completion
-from orchestree.supervisor.control.command_line.event_commands import events, history, logs
-from orchestree.supervisor.control.command_line.inspect_command import inspect
-from orchestree.supervisor.control.command_line.run_commands import check, run
-from orchestree.supervisor.control.command_line.show_commands import commands, graph, ls, ps, stats, tree
-from orchestree.supervisor.control.command_line.steer_commands import restart, set_policy, shutdown, start, stop
-from orchestree.supervisor.control.command_line.suggesting_group import SuggestingGroup
+INTERRUPTED = 130
+"""`Exit.INTERRUPTED`, which may not have been loaded yet."""
 
 
-@click.group(cls=SuggestingGroup)
-@click.version_option(package_name="orchestree")
-def main() -> None:
-    """Run supervision trees: agents that crash and come back.
+def main(arguments: Sequence[str] | None = None, prog_name: str | None = None) -> None:
+    """Run the command line, and end with its exit code; Ctrl-C ends it without a word."""
+    try:
+        from orchestree.supervisor.control.command_line.all_commands import orchestree
 
-    TARGET is a file (`path/to/app.py` or `path/to/app.py:name`) or `module:name`. It holds an Orchestrator,
-    or a function without arguments that returns one.
-
-    All commands but `run` and `check` ask a running orchestrator, through its socket: the only one, or the one that
-    --name, --socket or ORCHESTREE_SOCKET names. PATH is an agent or a supervisor, with all below it; / is the root.
-
-    Exit codes of these: 0 done, 1 failed, 2 wrong options, 3 no orchestrator to talk to, 4 not permitted, 5 --wait
-    ran out, 6 something is parked or wedged (`ps --check`), 130 Ctrl-C.
-    """
-
-
-for command in (
-    *(run, check),
-    *(ls, ps, tree, inspect, stats, graph, commands),
-    *(logs, events, history),
-    *(start, stop, restart, set_policy, shutdown),
-    completion,
-):
-    main.add_command(command)
+        orchestree.main(arguments, prog_name)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -14,8 +14,7 @@ from pathlib import Path
 import click
 
 from orchestree.supervisor.control.api.endpoints import ENDPOINTS, Endpoint
-
-from .cli import main as command_line
+from orchestree.supervisor.control.command_line.all_commands import orchestree
 
 EVERYWHERE = frozenset({"name", "socket", "as_json"})
 """Options that are explained once for all commands."""
@@ -40,11 +39,11 @@ def api_reference() -> str:
 
 def command_reference() -> str:
     """Return markdown with every command of the command line, its arguments and options."""
-    context = click.Context(command_line, info_name="orchestree")
-    commands = (command_line.commands[name] for name in command_line.list_commands(context))
+    context = click.Context(orchestree, info_name="orchestree")
+    commands = (orchestree.commands[name] for name in orchestree.list_commands(context))
     return "\n".join(
         [
-            *_help(command_line),
+            *_help(orchestree),
             "Those that ask an orchestrator have `--name NAME` and `--socket PATH`; those that print something have",
             "`--json`: an array for a list, one object otherwise, one object a line with `-f`; the fields",
             "are those of the API. `start`, `stop` and `restart` print an array of the answers for each PATH in the",

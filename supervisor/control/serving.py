@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import struct
+import traceback
 from contextlib import suppress
 from enum import Enum, auto
 from fcntl import ioctl
@@ -176,8 +177,9 @@ class Connection(H11Protocol):
             await self._answer(scope, receive, send_while_open)
         except ClientDisconnect:
             pass
-        except Exception:
-            logger.exception("control: {method} {path!r} has failed", method=scope["method"], path=scope["path"])
+        except Exception as error:  # without loguru's own view of it, which shows what users hold in variables
+            text = "".join(traceback.format_exception(error))
+            logger.error("control: {} {!r} has failed\n{}", scope["method"], scope["path"], text)
             raise
 
     def _watch(self, *, has_news: bool = False) -> None:

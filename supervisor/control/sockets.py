@@ -6,7 +6,6 @@ which nobody listens.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import stat
@@ -16,62 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+from orchestree.supervisor.file_lock import Identity, Lock, Taken, identity, identity_of
 
 from .places import SOCKET_SUFFIX, is_live, make_folder, runtime_folder, short_address
 
 BACKLOG: Final = 1024
 """How many connections wait while nobody accepts them."""
-
-
-class Taken(OSError):
-    """Another orchestrator, or another program, has this socket."""
-
-
-class Identity(NamedTuple):
-    """What tells a file from another one that has taken its path."""
-
-    device: int
-    inode: int
-
-
-class Lock:
-    """An exclusive ``flock`` on a file, held until `release`, also against others in the same process."""
-
-    def __init__(self, path: Path) -> None:
-        """Create the file if need be and take it.
-
-        Raises:
-            Taken: somebody else holds it.
-            OSError: it cannot be opened.
-        """
-        self._path = path
-        while True:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._descriptor)
-                raise Taken(f"{path}: another orchestrator holds this lock; stop it, or choose another path") from None
-            if self.is_in_place():
-                return
-            os.close(self._descriptor)  # whoever held it last has removed it since it was opened
-
-    def is_in_place(self) -> bool:
-        """Return whether the file at the path is the one that is locked."""
-        return identity_of(self._path) == _identity(os.fstat(self._descriptor))
-
-    def release(self) -> None:
-        """Remove the file and give up the lock, for copies of the descriptor in forked processes, too."""
-        if self.is_in_place():
-            with suppress(OSError):
-                os.unlink(self._path)
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.close(self._descriptor)
-
-    def drop_copy(self) -> None:
-        """Close the descriptor in a forked process; the lock stays with the parent."""
-        os.close(self._descriptor)
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -134,18 +85,6 @@ def open_socket(name: str, path: str | None = None) -> ControlSocket:
     raise AssertionError("there is always one more name")
 
 
-def identity_of(path: Path) -> Identity | None:
-    """Return what tells the file at `path` from others; None if there is none to be seen."""
-    try:
-        return _identity(os.lstat(path))
-    except OSError:
-        return None
-
-
-def _identity(found: os.stat_result) -> Identity:
-    return Identity(found.st_dev, found.st_ino)
-
-
 def _candidates(name: str) -> Iterator[str]:
     own = f"{name}-{os.getpid()}"
     yield from (name, own)
@@ -160,7 +99,7 @@ def _open_at(name: str, path: Path, lock_path: Path) -> ControlSocket:
     except BaseException:
         lock.release()
         raise
-    opened = ControlSocket(name, path, listener, lock, _identity(os.lstat(path)))
+    opened = ControlSocket(name, path, listener, lock, identity(os.lstat(path)))
     _opened.add(opened)
     return opened
 
@@ -197,10 +136,9 @@ _opened: Final = weakref.WeakSet[ControlSocket]()
 
 
 def _drop_copies() -> None:
-    """Leave name and socket to the parent: a forked process that outlives it must not seem to be it."""
+    """Leave the socket to the parent, as its lock: a forked process that outlives it must not seem to be it."""
     for opened in list(_opened):
         opened.listener.close()
-        opened.lock.drop_copy()
     _opened.clear()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from orchestree.supervisor.event_manager import EventManager
 from orchestree.supervisor.events import AgentMessage, AgentReady, AgentRestarting, Event, EventType, RestartCause
-from orchestree.supervisor.history import EventQuery, History, first_of
+from orchestree.supervisor.history import EventQuery, History, OpenedHistory, first_of
 from orchestree.supervisor.history_file import BLOCK
 from orchestree.supervisor.history_queries import HistoryReader
 from orchestree.supervisor.history_sqlite import SqliteHistory
@@ -100,11 +100,16 @@ def floor(folder: Path, beside: bool) -> float:
         return EVENTS / (time.perf_counter() - began)
 
 
+def writing(store: SqliteHistory, manager: EventManager, rows: int | None) -> HistoryWriter:
+    """Return what stores the events of `manager`, not started yet."""
+    return HistoryWriter(OpenedHistory(store, store.last_seq, store.close), manager, rows=rows, on_trouble=print)
+
+
 def most(folder: Path, beside: bool) -> float:
     """Return the events a second that are stored when they come as fast as they can be taken."""
     manager = EventManager(lambda _, error: None)
     store = SqliteHistory.open(folder / f"most-{beside}.db", name="benchmark", run="run")
-    writer = HistoryWriter(store, manager, rows=1_000_000, on_trouble=print)
+    writer = writing(store, manager, 1_000_000)
     writer.start()
     with busy(beside):
         began = time.perf_counter()
@@ -124,7 +129,7 @@ def paced(folder: Path, rate: int, beside: bool, rows: int | None = 1_000_000) -
     manager = EventManager(lambda _, error: None)
     file = folder / f"paced-{beside}-{rows}.db"
     store = SqliteHistory.open(file, name="benchmark", run="run")
-    writer = HistoryWriter(store, manager, rows=rows, on_trouble=print)
+    writer = writing(store, manager, rows)
     writer.start()
     source, lags, number = events(1), [], 0
     with busy(beside):

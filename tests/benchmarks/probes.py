@@ -51,7 +51,7 @@ def restart(tree: Orchestrator, name: str) -> Restart:
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     tree.events.wait_for(EventType.AGENT_READY, name, since=before, timeout=PATIENCE_S)
-    found = {event.type: event for event in tree.events.history(path=name, since=before)}
+    found = {event.type: event for event in tree.history(path=name, since=before)}
     setup = tree.events.wait_for(EventType.AGENT_MESSAGE, name, since=before, timeout=PATIENCE_S)
     crashed, starting = found[EventType.AGENT_CRASHED].monotonic, found[EventType.AGENT_STARTING].monotonic
     return Restart(killed, crashed, starting, up_at(setup))

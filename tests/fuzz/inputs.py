@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
-PERMISSIONS: Final = frozenset({"ls", "ps", "tree", "inspect", "logs", "events", "stats", "start"})
+PERMISSIONS: Final = frozenset({"ps", "tree", "inspect", "logs", "events", "stats", "start"})
 """What those who ask may do. So nothing may ever be stopped, restarted, changed or shut down."""
 COMMANDS: Final = frozenset({"start"})
 """The permitted ones that do something."""

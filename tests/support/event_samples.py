@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from orchestree.agents.ends import Cause, CrashReport, ExitKind, ExitReason, abnormal
+from orchestree.supervisor.event_json import data_from_json
 from orchestree.supervisor.events import (
     TYPE_OF,
     AgentCrashed,
@@ -24,6 +28,7 @@ from orchestree.supervisor.events import (
     Event,
     EventData,
     EventGap,
+    EventType,
     HandlerFailed,
     LeakFound,
     OrchestratorStarted,
@@ -101,3 +106,10 @@ EVERY_DATA: tuple[EventData, ...] = (
 )
 # fmt: on
 """One of each type, with every field filled."""
+
+
+def from_json(written: Mapping[str, Any]) -> Event:
+    """Return the event that `to_json` wrote."""
+    type = EventType(written["type"])
+    outer = {name: written[name] for name in ("seq", "time", "monotonic", "path", "incarnation", "run")}
+    return Event(type=type, data=data_from_json(type, written["data"]), **outer)

@@ -12,7 +12,7 @@ from typing import Final
 
 from orchestree.supervisor.event_manager import EventManager
 from orchestree.supervisor.events import TYPE_OF, AgentMessage, AgentReady, Event, EventData
-from orchestree.supervisor.history import History
+from orchestree.supervisor.history import History, OpenedHistory
 from orchestree.supervisor.history_sqlite import SqliteHistory
 from orchestree.supervisor.history_writer import HistoryWriter
 
@@ -69,7 +69,8 @@ def written(
     events = EventManager(lambda _, error: None, capacity=capacity)
     store = SqliteHistory.open(path, name="test", run=run)
     troubles = queue.SimpleQueue[str]()
-    writer = HistoryWriter(store, events, rows=rows, age=age, on_trouble=troubles.put)
+    opened = OpenedHistory(store, store.last_seq, store.close)
+    writer = HistoryWriter(opened, events, rows=rows, age=age, on_trouble=troubles.put)
     return Written(store, events, writer, troubles)
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,9 +18,10 @@ from pydantic import BaseModel, SecretBytes, SecretStr, field_validator, model_v
 
 from orchestree.agents import Agent
 from orchestree.agents.executor import RunId
+from orchestree.agents.hiding import masked
 from orchestree.agents.log_lines import RecordPatch
 from orchestree.agents.process.output import LINE, Printed
-from orchestree.agents.secrets import CUT, MASK, MOST_VALUES, NO_SECRETS, Masker, looks_secret, masked, secrets_of
+from orchestree.agents.secrets import CUT, LONGEST, MASK, MOST_VALUES, NO_SECRETS, Masker, looks_secret, secrets_of
 from orchestree.strategies.errors import SpecError
 
 SECRET_NAMES = (
@@ -75,6 +78,7 @@ class Keeper(Agent):
         nested: Login | None = None
         plain: str = "nothing-secret"
         size: int = 1
+        anything: list[Any] = []  # noqa: RUF012 # pydantic copies it
 
         @field_validator("api_key")
         @classmethod
@@ -129,6 +133,44 @@ def test_much_data_hides_no_secret_beside_it_and_is_looked_through_up_to_a_bound
     assert secrets_of(None, {"token": "beside-it", "data": data}) == {"beside-it"}
     assert secrets_of(None, {"data": data, "token": "beside-it"}) == {"beside-it"}
     assert len(secrets_of(None, {"tokens": data, "secrets": data})) < MOST_VALUES
+
+
+def test_of_a_huge_mapping_or_list_no_more_than_the_bound_is_looked_at() -> None:
+    looked = 0
+
+    def endless() -> Iterator[tuple[str, str]]:
+        nonlocal looked
+        while True:
+            looked += 1
+            yield f"{looked}", "x"
+
+    class Huge(Mapping[str, str]):
+        def __getitem__(self, key: str) -> str:
+            raise KeyError(key)
+
+        def __len__(self) -> int:
+            return 10**9
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError
+
+        def items(self) -> Any:
+            return endless()
+
+    class HugeList(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            return (text for text, _ in endless())
+
+    assert secrets_of(None, {"token": "beside-it", "huge": MappingProxyType(Huge())}) == {"beside-it"}
+    assert secrets_of(None, {"token": "beside-it", "huge": HugeList()}) == {"beside-it"}
+    assert looked < 2 * MOST_VALUES
+
+
+def test_of_a_very_long_secret_the_beginning_is_hidden() -> None:
+    for long in ("x" * LONGEST + "y" * LONGEST, b"x" * LONGEST + b"y" * LONGEST):
+        (found,) = secrets_of(None, {"credential": long})
+        assert found == "x" * LONGEST
+        assert Masker([found])(f"with {'x' * LONGEST}y") == f"with {MASK}y"
 
 
 def test_objects_of_a_user_are_not_touched_and_cannot_do_harm() -> None:
@@ -216,6 +258,31 @@ def test_values_are_masked_by_text_and_by_key_and_the_rest_is_the_same_object() 
     assert data["text"] == "is hunter2"
 
 
+def test_what_stands_under_a_secret_key_of_any_kind_of_container_is_masked_however_short() -> None:
+    hidden = masked(
+        [Access("host", "x"), Pair("n", "x"), MappingProxyType({"token": 1}), OrderedDict(dsn="")], NO_SECRETS
+    )
+    assert repr(hidden) == (
+        f"[Access(host='host', password='{MASK}'), Pair(name='n', token='{MASK}'), "
+        f"{{'token': '{MASK}'}}, {{'dsn': '{MASK}'}}]"
+    )
+    same = (MappingProxyType({"a": 1}), OrderedDict(a=1), Login())
+    assert all(new is old for new, old in zip(masked(same, NO_SECRETS), same, strict=True))  # type: ignore[call-overload]
+
+
+def test_what_a_broken_object_hides_beside_a_secret_stays_hidden() -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    @dataclass
+    class Half:
+        broken: Broken
+        token: str
+
+    assert repr(masked(Half(Broken(), "x"), NO_SECRETS)).endswith("Half(...)")
+
+
 def test_an_object_that_shows_a_secret_becomes_a_text_without_it() -> None:
     assert masked(Access("host", "other"), NO_SECRETS) == f"Access(host='host', password='{MASK}')".replace(
         "Access(", f"{Access.__qualname__}("
@@ -256,9 +323,12 @@ def test_a_rule_over_all_fields_tells_no_secret() -> None:
 
 
 def test_a_config_shows_no_secret() -> None:
-    config = Keeper.Config(password=SecretStr("hunter2"), api_key="hunter3")
-    assert "hunter" not in f"{config!r} {config}"
-    assert "plain='nothing-secret'" in repr(config)
+    config = Keeper.Config(password=SecretStr("hunter2"), api_key="hunter3", anything=[Access("h", "pw"), {"token": 5}])
+    assert repr(config) == (
+        f"Keeper.Config(password='{MASK}', api_key='{MASK}', nested=None, plain='nothing-secret', size=1, "
+        f"anything=[Access(host='h', password='{MASK}'), {{'token': '{MASK}'}}])"
+    )
+    assert "hunter" not in str(config)
 
 
 def test_printed_lines_that_are_kept_are_masked_before_they_are_cut_off() -> None:

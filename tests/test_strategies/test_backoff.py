@@ -240,7 +240,7 @@ def test_a_streak_counts_failures_from_the_first_on() -> None:
     [
         (Backoff(), "Backoff()"),
         (Backoff(wait=tenacity.wait_fixed(3), stop=stop_after_attempt(5)),
-         "Backoff(wait=wait_fixed, stop=stop_after_attempt)"),
+         "Backoff(wait=wait_fixed(wait_fixed=3), stop=stop_after_attempt(max_attempt_number=5))"),
         (Backoff(jitter=0.5, on_give_up="escalate"), "Backoff(jitter=0.5, on_give_up='escalate')"),
         (Backoff(wait=delays), "Backoff(wait=delays)"),  # type: ignore[arg-type]
     ],

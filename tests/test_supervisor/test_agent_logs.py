@@ -15,10 +15,17 @@ from orchestree_testing.talking_agents import AsyncSpeaker, Speaker
 from orchestree_testing.trees import FAST, PATIENCE, a_tree, add, threads_left, wait_for
 
 from orchestree.agents import Agent
+from orchestree.agents.ends import Cause, CrashReport, ExitKind, ExitReason
 from orchestree.agents.executor import RunId
 from orchestree.supervisor import Event, EventType, Orchestrator
 from orchestree.supervisor.agent_logs import LINES, LONGEST, AgentLogs, LogLine
-from orchestree.supervisor.events import AgentMessage, AgentStopping, StopCause
+from orchestree.supervisor.events import (
+    AgentCrashed,
+    AgentMessage,
+    AgentStopping,
+    OrchestratorStopped,
+    StopCause,
+)
 
 E = EventType
 
@@ -84,7 +91,7 @@ def test_all_lines_together_are_bounded_and_the_oldest_go_first() -> None:
     kept = logs.lines("", 10_000)
     assert 1_000 < len(kept) < 10_000
     assert [line.path for line in kept] == [f"agent-{number}" for number in range(10_000 - len(kept), 10_000)]
-    assert len(logs._numbers) == len(kept)  # nothing is left of agents without lines
+    assert len(logs._of_path) == len(kept)  # nothing is left of agents without lines
     assert logs._bytes <= 1_000_000
 
 
@@ -145,7 +152,7 @@ def test_many_threads_may_log_at_once() -> None:
         thread.join(PATIENCE)
     assert len(got) == 3000
     assert len(logs.lines("", 1000)) == 150
-    assert {path: len(numbers) for path, numbers in logs._numbers.items()} == {"a0": 50, "a1": 50, "a2": 50}
+    assert {path: len(numbers) for path, numbers in logs._of_path.items()} == {"a0": 50, "a1": 50, "a2": 50}
     assert [line.text for line in got if line.path == "a0"][-1] == "499"
 
 
@@ -183,6 +190,74 @@ def test_events_are_lines_but_for_what_agents_and_operators_say() -> None:
     logs.keep_event(Event(2, 5.0, 1.0, E.AGENT_MESSAGE, "a", 2, AgentMessage("m", {})))
     (line,) = logs.lines("", 5)
     assert line == LogLine(5.0, "INFO", "a", 2, "event", "STOPPING a             as asked")
+
+
+def stopping(number: int, path: str = "a") -> Event:
+    return Event(number, 5.0, 1.0, E.AGENT_STOPPING, path, number, AgentStopping(StopCause.COMMAND))
+
+
+def test_the_text_of_an_event_is_made_when_somebody_reads_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[Event]()
+
+    def text_of(event: Event) -> str:
+        made.append(event)
+        return "text"
+
+    monkeypatch.setattr("orchestree.supervisor.agent_logs.text_of", text_of)
+    logs, events = AgentLogs(lines=3), [stopping(number) for number in range(1, 6)]
+    for event in events:
+        logs.keep_event(event)
+    assert not made
+    assert logs.lines("b", 9) == []
+    (last,) = logs.lines("", 1)
+    assert made == events[4:]
+    assert [line.incarnation for line in logs.lines("a", 9)] == [3, 4, 5]
+    assert made == [events[4], events[2], events[3]]
+    assert logs.lines("a", 9)[-1] is last
+    assert len(made) == 3
+
+
+def test_whoever_follows_gets_the_very_line_of_an_event_that_is_read_later() -> None:
+    logs, got = AgentLogs(), list[LogLine]()
+    logs.follow("a", got.append)
+    logs.keep_event(stopping(1))
+    logs.keep_event(stopping(2, "b"))
+    assert len(got) == 1
+    assert logs.lines("a", 1)[0] is got[0]
+
+
+def test_what_is_kept_is_counted_before_and_after_an_event_was_read() -> None:
+    logs = AgentLogs()
+    report = CrashReport(cause=Cause.EXCEPTION, message="m", traceback="x" * 50_000)
+    data = AgentCrashed(ExitReason(ExitKind.ABNORMAL, Cause.EXCEPTION), report)
+    logs.keep_event(Event(1, 5.0, 1.0, E.AGENT_CRASHED, "a", 1, data))
+    logs.keep_event(stopping(2))
+    assert logs._bytes > 50_000
+    logs.lines("", 9)
+    assert logs._bytes == sum(kept.size for kept in logs._kept.values()) < 10_000
+    small = AgentLogs(most_bytes=20_000)
+    for number in range(100):
+        small.keep_event(stopping(number, f"a{number}"))
+    assert 5 < len(small.lines("", 100)) < 20
+    assert len(small._of_path) == len(small._kept)
+
+
+def test_followers_are_told_that_the_tree_has_ended() -> None:
+    logs, got, ends = AgentLogs(), list[str](), list[str]()
+    logs.follow("a", lambda line: got.append(line.text), lambda: ends.append("early"))
+    logs.follow("", lambda line: got.append(line.source), bombs)
+    logs.follow("", lambda line: None, lambda: ends.append("both"))
+    logs.keep_event(Event(1, 5.0, 1.0, E.ORCHESTRATOR_STOPPED, "", 0, OrchestratorStopped(0, "command")))
+    keep(logs, "a", "late")
+    assert (got, ends) == (["event"], ["early", "both"])
+    logs.follow("a", lambda line: None, lambda: ends.append("late"))
+    assert ends == ["early", "both", "late"]
+    assert texts(logs.lines("a", 5)) == ["late"]
+    assert not logs._followers
+
+
+def bombs() -> None:
+    raise RuntimeError
 
 
 @pytest.mark.usefixtures("info_sink")

@@ -98,6 +98,45 @@ def test_the_path_of_a_supervisor_acts_on_all_below_it() -> None:
         assert tree.status("in/slow").incarnation == 2
 
 
+def test_start_of_a_supervisor_that_runs_starts_what_was_stopped_or_parked_below_it() -> None:
+    is_mended = threading.Event()
+    tree = a_tree()
+    outer = tree.add_supervisor("out")
+    add(outer, "stays")
+    add(outer, "done", lambda agent: None)
+    inner = outer.add_supervisor("in")
+    add(inner, "x")
+    add(inner, "y")
+    park = Backoff(stop=lambda state: True)
+    add(inner, "broken", lambda agent: agent.sleep(3600) if is_mended.is_set() else crash(agent), backoff=park)
+    whole = outer.add_supervisor("whole")
+    add(whole, "z")
+    add(tree, "apart")
+    with tree, AsgiClient(tree) as client:
+        wait_for(tree, E.AGENT_PARKED, "out/in/broken")
+        wait_for(tree, E.AGENT_TERMINATED, "out/done")
+        is_mended.set()
+        for path in ("out/in/x", "out/whole", "apart"):
+            client.post(f"/v1/agents/{path}/stop?wait=20")
+        answer = client.post("/v1/agents/out/start?wait=20")
+        assert answer.json == {
+            "path": "out", "command": "start", "changed": True, "done": True, "state": "ready", "pending": []
+        }  # fmt: skip
+        states = {agent["path"]: agent["state"] for agent in client.get("/v1/agents?supervisors=1").json}
+        assert {path for path, state in states.items() if state != "ready"} == {"out/done", "apart"}
+        assert (states["out/done"], states["apart"]) == ("completed", "stopped")
+        runs = {path: tree.status(path).incarnation for path in states if path.startswith("out/")}
+        assert {path for path, run in runs.items() if run == 2} == {
+            "out/in/x",
+            "out/in/broken",
+            "out/whole",
+            "out/whole/z",
+        }
+        assert (runs["out/stays"], runs["out/in/y"]) == (1, 1)
+        assert client.post("/v1/agents/out/start?wait=20").json["changed"] is False
+        assert [path for path, command in commands_of(tree) if command.name == "start"] == ["out", "out"]
+
+
 @pytest.mark.parametrize("command", ["start", "stop", "restart"])
 def test_the_root_is_not_stopped_like_a_child(command: str) -> None:
     tree = a_tree()

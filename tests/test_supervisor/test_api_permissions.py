@@ -17,7 +17,7 @@ from orchestree.supervisor.control.api import routing
 from orchestree.supervisor.control.api.endpoints import BY_ROUTE, ENDPOINTS, Call
 from orchestree.supervisor.permissions import COMMANDS, NOBODY, Authority, Who, permitted
 
-READING: Final = frozenset({"ls", "ps", "tree", "inspect", "logs", "events", "stats", "graph"})
+READING: Final = frozenset({"ps", "tree", "inspect", "logs", "events", "stats", "graph"})
 OPERATING: Final = READING | {"start", "stop", "restart"}
 EVERYTHING: Final = OPERATING | {"set", "shutdown"}
 
@@ -164,11 +164,24 @@ def test_health_says_what_the_caller_may_do() -> None:
     assert health["who"] == {"uid": ME.uid, "pid": ME.pid, "token": None}
 
 
+def test_what_is_told_of_supervisors_and_of_each_agent_needs_no_other_permission() -> None:
+    with tree_with("only ps") as tree, AsgiClient(tree) as client:
+        assert [node["path"] for node in client.get("/v1/agents?supervisors=1").json] == ["", "a"]
+        assert [node["path"] for node in client.get("/v1/agents").json] == ["a"]
+    with tree_with("only stats") as tree, AsgiClient(tree) as client:
+        assert [agent["path"] for agent in client.get("/v1/stats?path=%2F").json] == ["a"]
+        assert [agent["path"] for agent in client.get("/v1/stats?path=a").json] == ["a"]
+        assert client.get("/v1/stats?path=b").code == "not_found"
+        assert client.get("/v1/stats").json["agents"] == {"ready": 1}
+
+
 def test_unknown_names_of_permissions_are_errors_with_a_hint() -> None:
     with pytest.raises(SpecError, match="did you mean 'operate'"):
         permitted("operat")
     with pytest.raises(SpecError, match=r"no command 'stopp' \(did you mean 'stop'\?\)"):
         permitted({"stopp", "ps"})
+    with pytest.raises(SpecError, match="no command 'ls'"):
+        permitted({"ls"})
     assert permitted(["ps", "ps"]) == {"ps"}
 
 

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 from orchestree_testing.host import DEADLINE_S
 
-from orchestree.supervisor.control.cli import main
+from orchestree.supervisor.control.command_line.all_commands import orchestree
 from orchestree.supervisor.control.command_line.choosing import Choice, complete_name, running
 from orchestree.supervisor.control.command_line.client import Client, Refused, Unreachable
+from orchestree.supervisor.control.places import runtime_folder
 
 Listen = Callable[[str], Path]
 
@@ -59,7 +60,7 @@ def test_a_socket_is_taken_as_it_is() -> None:
 def test_several_are_listed_and_it_is_a_usage_error(listen: Listen) -> None:
     listen("farm")
     listen("mill")
-    done = CliRunner().invoke(main, ["ps"])
+    done = CliRunner().invoke(orchestree, ["ps"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "--name farm" in done.stderr
     assert "--name mill" in done.stderr
@@ -70,15 +71,30 @@ def test_several_are_listed_and_it_is_a_usage_error(listen: Listen) -> None:
 
 @pytest.mark.parametrize("arguments", [["ps"], ["tree"], ["stop", "x"], ["events", "-f"], ["shutdown", "--wait"]])
 def test_without_any_the_exit_code_is_3_and_one_line_says_so(listen: Listen, arguments: list[str]) -> None:
-    done = CliRunner().invoke(main, arguments)
-    assert (done.exit_code, done.stdout, done.stderr) == (3, "", "Error: no orchestrator is running\n")
+    done = CliRunner().invoke(orchestree, arguments)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"Error: no orchestrator is running in {runtime_folder()}: ")
+    assert done.stderr.count("\n") == 1
+    assert "orchestree run" in done.stderr
+    assert "--socket PATH" in done.stderr
+
+
+def test_a_list_of_none_is_empty_and_says_where_it_looked(listen: Listen) -> None:
+    done = CliRunner().invoke(orchestree, ["ls"])
+    assert (done.exit_code, done.stdout.split()) == (0, ["NAME", "STATUS", "PID", "UPTIME", "SOCKET"])
+    assert done.stderr.startswith(f"no orchestrator is running in {runtime_folder()}: ")
+    done = CliRunner().invoke(orchestree, ["ls", "--json"])
+    assert (done.exit_code, done.stdout) == (0, "[]\n")
+    assert done.stderr.startswith("no orchestrator is running")
 
 
 def test_a_wrong_name_gets_a_suggestion(listen: Listen) -> None:
     listen("farm")
-    done = CliRunner().invoke(main, ["ps", "--name", "frm"])
+    done = CliRunner().invoke(orchestree, ["ps", "--name", "frm"])
     assert done.exit_code == 3
-    assert done.stderr == "Error: no orchestrator named 'frm' is running (did you mean 'farm'?)\n"
+    assert (
+        done.stderr == f"Error: no orchestrator named 'frm' is running in {runtime_folder()} (did you mean 'farm'?)\n"
+    )
 
 
 @pytest.mark.parametrize("is_left_behind", [False, True])
@@ -86,7 +102,7 @@ def test_a_socket_that_nobody_listens_at_is_exit_code_3(tmp_path: Path, is_left_
     path = tmp_path / "dead.sock"
     if is_left_behind:
         path.touch()
-    done = CliRunner().invoke(main, ["ps", "--socket", str(path)])
+    done = CliRunner().invoke(orchestree, ["ps", "--socket", str(path)])
     assert done.exit_code == 3
     assert done.stderr.startswith(f"Error: no orchestrator answers at {path}: ")
     assert done.stderr.count("\n") == 1
@@ -96,13 +112,13 @@ def test_the_environment_names_a_socket_and_an_option_is_stronger(
     listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORCHESTREE_SOCKET", "/nowhere/of/environment")
-    assert "/nowhere/of/environment" in CliRunner().invoke(main, ["ps"]).stderr
-    assert "/nowhere/of/option" in CliRunner().invoke(main, ["ps", "--socket", "/nowhere/of/option"]).stderr
-    assert "no orchestrator named 'farm'" in CliRunner().invoke(main, ["ps", "--name", "farm"]).stderr
+    assert "/nowhere/of/environment" in CliRunner().invoke(orchestree, ["ps"]).stderr
+    assert "/nowhere/of/option" in CliRunner().invoke(orchestree, ["ps", "--socket", "/nowhere/of/option"]).stderr
+    assert "no orchestrator named 'farm'" in CliRunner().invoke(orchestree, ["ps", "--name", "farm"]).stderr
 
 
 def test_name_and_socket_together_are_a_usage_error() -> None:
-    done = CliRunner().invoke(main, ["ps", "--name", "a", "--socket", "b"])
+    done = CliRunner().invoke(orchestree, ["ps", "--name", "a", "--socket", "b"])
     assert done.exit_code == 2
     assert "not both" in done.stderr
 
@@ -111,7 +127,7 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(listen: Listen, tmp_pa
     (tmp_path / "orchestree").chmod(0o777)
     with pytest.raises(Refused):
         running()
-    done = CliRunner().invoke(main, ["ls"])
+    done = CliRunner().invoke(orchestree, ["ls"])
     assert done.exit_code == 4
     assert "chmod 700" in done.stderr
 
@@ -142,6 +158,6 @@ def test_a_full_queue_is_waited_for(listen: Listen) -> None:
 
 
 def test_an_unknown_command_gets_a_suggestion() -> None:
-    done = CliRunner().invoke(main, ["statz"])
+    done = CliRunner().invoke(orchestree, ["statz"])
     assert done.exit_code == 2
     assert "No such command 'statz'. (did you mean 'stats'?)" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from orchestree.supervisor.control.cli import main
+from orchestree.supervisor.control.command_line.all_commands import orchestree
 from orchestree.supervisor.control.reference import command_reference, with_references
 
 pytestmark = pytest.mark.portable
@@ -19,7 +19,7 @@ FIXED = (
 
 
 def test_every_command_that_was_asked_for_is_there_and_in_the_reference() -> None:
-    assert sorted(main.commands) == sorted(FIXED.split())
+    assert sorted(orchestree.commands) == sorted(FIXED.split())
     reference = command_reference()
     heads = [line.split("`")[1] for line in reference.splitlines() if line.startswith("#### ")]
     assert [head.split()[:2] for head in heads] == [["orchestree", name] for name in sorted(FIXED.split())]
@@ -44,16 +44,16 @@ def test_the_readme_has_the_references_of_today() -> None:
 
 @pytest.mark.parametrize("name", FIXED.split())
 def test_every_command_has_help(name: str) -> None:
-    done = CliRunner().invoke(main, [name, "--help"])
+    done = CliRunner().invoke(orchestree, [name, "--help"])
     assert done.exit_code == 0
     assert len(done.stdout.splitlines()[2]) > 10
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
-    script = CliRunner().invoke(main, ["completion", shell]).stdout
+    script = CliRunner().invoke(orchestree, ["completion", shell]).stdout
     assert f"_ORCHESTREE_COMPLETE={shell}_complete" in script
 
 
 def test_completion_of_an_unknown_shell_is_a_usage_error() -> None:
-    assert CliRunner().invoke(main, ["completion", "tcsh"]).exit_code == 2
+    assert CliRunner().invoke(orchestree, ["completion", "tcsh"]).exit_code == 2

@@ -132,7 +132,7 @@ def test_graph_is_text_or_dot(farm: Controlled) -> None:
 
 def test_commands_lists_what_i_may_do(farm: Controlled) -> None:
     allowed = farm.json("commands")
-    assert {"ps", "stop", "set", "shutdown"} <= set(allowed)
+    assert {"ps", "stop", "set", "shutdown", "events", "history"} <= set(allowed)
     assert list(rows(farm.cli("commands").stdout)) == ["COMMAND", *allowed]
 
 
@@ -166,8 +166,30 @@ def test_bad_options_of_events_are_usage_errors(farm: Controlled, arguments: lis
     farm.cli("events", *arguments, expect=2)
 
 
-def test_an_unknown_type_of_event_fails_with_one_line(farm: Controlled) -> None:
-    assert farm.cli("events", "--type", "agent_crash", expect=1).stderr.count("\n") == 1
+def test_an_unknown_type_of_event_is_a_usage_error_with_a_suggestion(farm: Controlled) -> None:
+    wrong = farm.cli("events", "--type", "agent_red", expect=2).stderr
+    assert "there is no type of event 'agent_red' (did you mean 'agent_ready'?)" in wrong
+
+
+def test_a_filter_that_nothing_ever_fits_gets_a_note(farm: Controlled) -> None:
+    done = farm.cli("events", "--path", "nosuch", "--json")
+    assert (json.loads(done.stdout), done.stderr) == ([], "no events of 'nosuch'\n")
+    assert farm.cli("history", "--run", "xx").stderr == "no events of run 'xx'\n"
+    assert farm.cli("events", "--path", "site", "--since", "2200-01-01").stderr == ""
+
+
+@pytest.mark.parametrize("count", ["-1", "10001"])
+def test_the_bounds_of_a_number_of_log_lines_are_those_of_the_api(farm: Controlled, count: str) -> None:
+    assert "-n" in farm.cli("logs", "prober", "-n", count, expect=2).stderr
+    assert farm.json("logs", "prober", "-n", "0") == []
+    assert farm.json("logs", "prober", "-n", "10000")
+
+
+def test_a_crash_in_the_logs_has_its_traceback_below_its_line(farm: Controlled) -> None:
+    text = farm.cli("logs", "ingest/sensor").stdout
+    assert "\n    Traceback (most recent call last):\n" in text
+    assert "\n    ValueError: bad \\x1b[2J reading\n" in text
+    assert "\\n" not in text
 
 
 def test_history_shows_the_run_of_each_event(farm: Controlled) -> None:
@@ -184,6 +206,41 @@ def test_paths_are_completed_from_the_tree(farm: Controlled) -> None:
 
     found = run_program("-c", program, cwd=farm.folder, XDG_RUNTIME_DIR=str(farm.folder), **environment)
     assert found.splitlines() == ["plain,ingest", "plain,ingest/collector", "plain,ingest/sensor"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("stop ingest/collector /ingest ing", ["plain,ingest/sensor"]),
+        ("events --type agent_par", ["plain,agent_parked"]),
+        ("run ap", ["file,ap"]),
+        ("check ap", ["file,ap"]),
+    ],
+)
+def test_what_fits_is_completed(farm: Controlled, words: str, found: list[str]) -> None:
+    line = f"orchestree {words}"
+    environment = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    program = "from orchestree.supervisor.control.cli import main; main(prog_name='orchestree')"
+    complete = {"_ORCHESTREE_COMPLETE": "bash_complete", "XDG_RUNTIME_DIR": str(farm.folder)}
+    assert run_program("-c", program, cwd=farm.folder, **complete, **environment).splitlines() == found
+
+
+@pytest.mark.parametrize("command", [["ps"], ["ps", "--json"], ["ps", "--help"], ["events", "-f"]])
+@pytest.mark.parametrize("stdout", ["/dev/full", "&-"])
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
+    farm: Controlled, command: list[str], stdout: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" >{stdout}', "sh", sys.executable, *TOOL, *command],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(farm.folder), "PYTHONUNBUFFERED": ""},  # else nothing is left over
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("Error: cannot write to stdout: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["ps", "tree", "inspect site", "stats", "graph", "commands", "ls", "history -n 2"])
@@ -204,10 +261,24 @@ def test_two_orchestrators_have_to_be_told_apart(farm: Controlled) -> None:
     assert farm.cli("ps", "-q").stdout.splitlines() == AGENTS
 
 
+def test_check_and_stats_of_a_path_need_no_permission_but_their_own(tmp_path: Path) -> None:
+    config, wanted = "tree(max_workers=9)", "tree(control_permissions={'ps', 'stats'})"
+    with controlled(tmp_path, TREE.replace(config, wanted)) as few:
+        assert few.cli("ps", "-q", "--check", expect=6).stdout.splitlines() == AGENTS
+        assert list(rows(few.cli("stats", "ingest").stdout)) == ["PATH", "ingest/collector", "ingest/sensor"]
+        assert list(rows(few.cli("stats", "/").stdout)) == ["PATH", *AGENTS]
+        few.cli("tree", expect=4)
+
+
 def test_tables_have_colours_on_a_terminal_only(farm: Controlled, tmp_path: Path) -> None:
     assert "\x1b" not in farm.cli("ps").stdout
     assert "\x1b[32mready" in on_a_terminal(farm, "ps")
     assert "\x1b[3" not in on_a_terminal(farm, "ps", NO_COLOR="1")
+
+
+def test_notes_are_cut_to_the_terminal_and_whole_in_a_pipe(farm: Controlled) -> None:
+    assert "last crash: ValueEr…" in on_a_terminal(farm, "ps", COLUMNS="60")
+    assert "…" not in farm.cli("ps").stdout
 
 
 def on_a_terminal(farm: Controlled, *arguments: str, **environment: str) -> str:

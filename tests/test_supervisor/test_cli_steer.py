@@ -10,12 +10,18 @@ import pytest
 from orchestree_testing.controlled import Controlled, controlled
 from orchestree_testing.host import DEADLINE_S
 
-from orchestree.supervisor.control.command_line.steer_commands import _attached, _change
+from orchestree.supervisor.control.command_line.steer_commands import _as_input, _attached, _change, _failure, _seconds
 
 TREE = """
+class Broken(Agent):
+    def setup(self):
+        raise ValueError("bad sensor")
+    def execute(self):
+        pass
+
 farm = tree({config})
 farm.register_agent(Idle, "site")
-farm.register_agent(Bad, "sensor", backoff=Backoff(stop=lambda state: True))
+farm.register_agent(Broken, "sensor", backoff=Backoff(stop=lambda state: True))
 farm.register_agent(Slow, "slow", shutdown=300.0)
 farm.register_agent(Deaf, "deaf", shutdown=0.05)
 farm.add_supervisor("ingest").register_agent(Idle, "collector")
@@ -76,7 +82,7 @@ def test_without_wait_it_returns_as_soon_as_it_is_accepted(farm: Controlled) -> 
 @pytest.mark.slow
 def test_a_wait_that_runs_out_is_exit_code_5_and_the_stop_goes_on(farm: Controlled) -> None:
     done = farm.cli("stop", "slow", "--wait", "0.1", expect=5)
-    assert done.stderr == "Error: stop slow: not done after 0.1s, waits for slow\n"
+    assert done.stderr == "Error: stop slow: not done after 0.1s, it is stopping\n"
     assert state(farm, "slow") == "stopping"
     (farm.folder / "let-go").touch()
     farm.cli("stop", "slow", "--wait")
@@ -89,7 +95,7 @@ def test_a_long_wait_says_agent_by_agent_what_it_waits_for(farm: Controlled) -> 
         assert waiting.stderr
         line = waiting.stderr.readline()
         assert line.startswith("stop: ")
-        assert line.endswith("waiting for slow (stopping)\n")
+        assert line.endswith("s, waiting for slow (stopping)\n")
         (farm.folder / "let-go").touch()
         output, _ = waiting.communicate(timeout=DEADLINE_S)
     assert (waiting.returncode, output.splitlines()) == (0, ["slow  stopped", "site  stopped"])
@@ -107,11 +113,42 @@ def test_ctrl_c_ends_the_waiting_without_a_word_and_the_stop_goes_on(farm: Contr
 
 
 @pytest.mark.slow
-def test_one_wrong_path_among_several_fails_and_the_others_are_done(farm: Controlled) -> None:
-    done = farm.cli("stop", "sit", "ingest", "--wait", expect=1)
-    assert done.stdout == "ingest  stopped\n"
-    assert done.stderr.count("\n") == 1
+def test_one_wrong_path_among_several_fails_and_nothing_is_done(farm: Controlled) -> None:
+    done = farm.cli("stop", "ingest", "--wait", "sit", "nosuch", expect=1)
+    assert (done.stdout, done.stderr.count("\n")) == ("", 2)
     assert "did you mean 'site'?" in done.stderr
+    assert state(farm, "ingest/collector") == "ready"
+
+
+@pytest.mark.slow
+def test_a_start_that_has_to_wait_says_for_what(tmp_path: Path) -> None:
+    tree = """
+farm = tree(max_workers=1)
+farm.register_agent(Slow, "db", executor="process")
+farm.register_agent(Idle, "host", depends_on=["db"])
+serve(farm)
+"""
+    with controlled(tmp_path, tree) as farm:
+        farm.cli("stop", "host", "--wait")
+        farm.cli("stop", "db")
+        assert farm.cli("start", "host", "--wait").stdout == "host  waiting (for db)\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "pending", "said"),
+    [
+        ("shutdown", "stopped", [], None),
+        ("stop", "stopped", ["a"], None),
+        ("stop", "stopping", ["a"], "stop a: not done after 0.0s, it is stopping"),
+        ("start", "starting", ["a", "a/b"], "start a: not done after 0.0s, waits for a/b"),
+    ],
+)
+def test_what_has_got_there_is_done_whatever_the_wait(
+    command: str, state: str, pending: list[str], said: str | None
+) -> None:
+    answer = {"state": state, "changed": True, "done": False, "pending": pending}
+    failure = _failure(command, "a", answer, 0.0)
+    assert (failure and failure.message) == said
 
 
 @pytest.mark.slow
@@ -141,6 +178,7 @@ def test_an_agent_that_cannot_be_stopped_fails_the_waiting_stop(farm: Controlled
 def test_set_shows_what_was_and_what_is(farm: Controlled) -> None:
     done = farm.cli("set", "site", "restart=permanent", "shutdown=2.5", "watchdog=null")
     assert done.stdout.splitlines() == ["restart: transient -> permanent", "shutdown: 5.0 -> 2.5"]
+    assert farm.cli("set", "site", "watchdog=30").stdout == "watchdog: null -> 30.0\n"
     assert farm.json("inspect", "site")["policy"]["shutdown"] == 2.5
     assert farm.cli("set", "site", "restart=permanent").stdout == "nothing to change\n"
     (change,) = farm.json("set", "ingest", "max_restarts=3")["changes"]
@@ -163,6 +201,15 @@ def test_a_value_is_json_or_else_text() -> None:
     assert [_change(text) for text in texts] == [("a", value) for value in values]
 
 
+def test_old_and_new_values_are_shown_as_they_are_given() -> None:
+    texts = ["None", "True", "5.0", "'inherit'", "transient", "'"]
+    assert [_as_input(text) for text in texts] == ["null", "true", "5.0", "inherit", "transient", "'"]
+
+
+def test_the_orchestrator_is_asked_for_whole_seconds_if_they_are_whole() -> None:
+    assert [repr(_seconds(wait)) for wait in (None, 3600.0, 0.0, 2.5)] == ["None", "3600", "0", "2.5"]
+
+
 @pytest.mark.parametrize(
     ("words", "attached"),
     [
@@ -170,6 +217,7 @@ def test_a_value_is_json_or_else_text() -> None:
         (["--wait", "2.5", "site"], ["--wait", "2.5", "site"]),
         (["site", "--wait"], ["site", "--wait=3600"]),
         (["--wait=7", "site"], ["--wait=7", "site"]),
+        (["--wait", "-1", "site"], ["--wait", "-1", "site"]),
         (["--", "--wait"], ["--", "--wait"]),
     ],
 )
@@ -179,10 +227,17 @@ def test_only_a_number_right_behind_wait_belongs_to_it(words: list[str], attache
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "arguments", [["stop"], ["stop", "x", "--wait", "9999"], ["set", "x"], ["set", "x", "novalue"]]
+    "arguments",
+    [["stop"], ["stop", "x", "--wait", "9999"], ["set", "x"], ["set", "x", "novalue"]],
 )
 def test_wrong_options_are_exit_code_2(farm: Controlled, arguments: list[str]) -> None:
     farm.cli(*arguments, expect=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [["--wait", "-1"], ["--wait=-1"]])
+def test_a_negative_wait_is_told_the_bounds(farm: Controlled, wait: list[str]) -> None:
+    assert "'--wait': -1.0 is not in the range 0<=x<=3600" in farm.cli("stop", "x", *wait, expect=2).stderr
 
 
 @pytest.mark.slow

@@ -6,8 +6,16 @@ from datetime import datetime
 
 import pytest
 
-from orchestree.supervisor.control.command_line.human import clock, duration, printable, shortened, size
+from orchestree.supervisor.control.command_line.human import (
+    clock,
+    duration,
+    printable,
+    printable_lines,
+    shortened,
+    size,
+)
 from orchestree.supervisor.control.command_line.moments import moment, seconds_in
+from orchestree.supervisor.control.command_line.show_commands import note
 from orchestree.supervisor.control.command_line.tables import table
 
 
@@ -84,9 +92,34 @@ def test_nothing_is_left_that_a_terminal_obeys(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
+def test_further_lines_of_a_text_are_indented_and_cannot_pass_for_records() -> None:
+    text = "crashed\nTraceback:\r\n  File \x1b[2J\n\n2026-11-22 forged"
+    assert printable_lines(text) == "crashed\n    Traceback:\n      File \\x1b[2J\n\n    2026-11-22 forged"
+    assert printable_lines("one\u2028line\x0b\r") == "one\\u2028line\\x0b\\r"
+    assert printable_lines("") == ""
+
+
+def test_the_last_column_fits_the_terminal_but_has_twenty_characters() -> None:
+    rows = [("sensor", "last crash: " + "x" * 30)]
+    assert table(("PATH", "NOTE"), rows, width=40)[1] == "sensor   last crash: " + "x" * 18 + "…"
+    assert table(("PATH", "NOTE"), rows, width=10)[1] == "sensor   last crash: xxxxxxx…"
+    assert table(("PATH", "NOTE"), rows)[1].endswith("x" * 30)
+
+
 def test_a_long_text_is_cut_to_its_length_with_an_ellipsis() -> None:
     assert shortened("abcdef", 6) == "abcdef"
     assert shortened("abcdefg", 6) == "abcde…"
+
+
+def test_a_note_says_what_else_there_is_to_an_agent() -> None:
+    ready = {"state": "ready", "streak": 0, "next_restart_s": None, "waiting_for": [], "last_crash": {"message": "bad"}}
+    calm = {**ready, "last_crash": None}
+    assert note(ready) == ""
+    assert note({**ready, "streak": 1}) == "last crash: bad"
+    assert note({**ready, "state": "parked"}) == "last crash: bad"
+    assert note({**calm, "state": "queued"}) == "max_workers reached"
+    assert note({**calm, "state": "wedged"}) == "cannot be killed; replace_wedged starts another beside it"
+    assert note({**ready, "state": "backoff", "next_restart_s": 4.2}) == "restarts in 4.2s; last crash: bad"
 
 
 @pytest.mark.parametrize(
@@ -99,11 +132,11 @@ def test_durations_are_numbers_with_units(text: str, seconds: float | None) -> N
 
 
 def test_a_moment_is_so_long_ago_or_an_iso_time() -> None:
-    assert moment("10m", 1000.0) == 400.0
+    assert moment("10m", 1000.0) == moment("10m ago", 1000.0) == 400.0
     assert moment("2026-11-22T14:58:01+00:00", 0.0) == 1795359481.0
     assert moment("2026-11-22", 0.0) == datetime(2026, 11, 22).timestamp()
 
 
 def test_what_is_no_moment_is_told_what_is_one() -> None:
-    with pytest.raises(ValueError, match="'yesterday' is neither a duration"):
+    with pytest.raises(ValueError, match="'yesterday' is neither so long ago"):
         moment("yesterday", 0.0)

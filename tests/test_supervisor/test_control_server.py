@@ -38,7 +38,8 @@ from control_support import (
 from orchestree.supervisor.control.limits import Limits
 from orchestree.supervisor.control.places import find_orchestrators
 from orchestree.supervisor.control.server import ControlServer
-from orchestree.supervisor.control.sockets import Taken, open_socket
+from orchestree.supervisor.control.sockets import open_socket
+from orchestree.supervisor.file_lock import Taken
 
 pytestmark = pytest.mark.portable
 
@@ -456,7 +457,9 @@ def test_a_handler_that_raises_costs_its_own_request_only(warnings: queue.Simple
             assert read_all(client).startswith(b"HTTP/1.1 500 ")
         with dial(server) as client:
             assert ask(client) == "fine"
-    assert warnings.get(timeout=PATIENCE_S) == "control: GET '/fail' has failed"
+    told = warnings.get(timeout=PATIENCE_S)
+    assert told.startswith("control: GET '/fail' has failed\nTraceback")
+    assert told.endswith("RuntimeError: oops\n")
     assert warnings.empty()
 
 

@@ -17,7 +17,8 @@ import pytest
 from control_support import PATIENCE_S, descriptors
 
 from orchestree.supervisor.control.places import connect, find_orchestrators, is_live
-from orchestree.supervisor.control.sockets import ControlSocket, Lock, Taken, open_socket
+from orchestree.supervisor.control.sockets import ControlSocket, open_socket
+from orchestree.supervisor.file_lock import Lock, Taken
 
 pytestmark = pytest.mark.portable
 

@@ -295,6 +295,6 @@ def test_what_a_run_has_left_behind_and_cannot_be_ended_is_an_event_before_its_e
         before = tree.events.latest
         tree.driver.report(RunEnded(run=RunId("leaky", 1), reason=NORMAL, survivors=(12, 17)))
         tree.events.wait_for(E.AGENT_TERMINATED, "leaky", since=before, timeout=PATIENCE)
-        events = tree.events.history(path="leaky", since=before)
+        events = tree.history(path="leaky", since=before)
         assert [event.type for event in events] == [E.LEAK_FOUND, E.AGENT_TERMINATED]
         assert events[0].data == LeakFound((12, 17))

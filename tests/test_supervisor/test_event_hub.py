@@ -155,7 +155,7 @@ def test_what_is_kept_encoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         with hub.listening() as feed:
             whole = feed.after(100, ALL).data
             assert whole == b"".join(b"%d." % seq for seq in range(101, 201))
-            assert sum(map(len, feed._encoded.values())) == feed._encoded_bytes == 40
+            assert sum(map(len, feed._encoded.values())) == feed._encoded_bytes <= 40
             publish(manager, 201, 250)  # the oldest go
             while feed.after(200, ALL).seq < 250:
                 await feed.news()
@@ -184,14 +184,32 @@ def test_a_storm_costs_few_wake_ups_and_the_first_event_comes_at_once(monkeypatc
     run(test)
 
 
+def test_many_clients_are_woken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_hub, "WOKEN_AT_ONCE", 2)
+    monkeypatch.setattr(event_hub, "BREATH_S", PATIENCE * 10)
+
+    async def test(manager: EventManager, hub: EventHub, encode: Encoder) -> None:
+        with hub.listening() as feed:
+            waiting = [asyncio.create_task(feed.news()) for _ in range(5)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()  # it has gone, or wants to say that it is still there
+            publish(manager, 1, 1)
+            await asyncio.wait(waiting[:3])
+            assert [task.done() for task in waiting] == [True, True, True, False, False]
+        await asyncio.wait(waiting)  # all are told of the end
+        assert feed.ended
+        assert not feed._waiting
+
+    run(test)
+
+
 def test_the_end_comes_after_the_last_event() -> None:
     async def test(manager: EventManager, hub: EventHub, encode: Encoder) -> None:
         with hub.listening() as feed:
             publish(manager, 1, 3)
             manager.close()
-            while not feed.end.done():
+            while not feed.ended:
                 await feed.news()
             assert feed.after(0, ALL).data == b"1.2.3."
-            await feed.news()  # and nobody waits for anything any more
 
     run(test)

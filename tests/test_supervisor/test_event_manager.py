@@ -81,8 +81,9 @@ def test_a_type_may_be_given_as_member_as_name_in_either_case_or_as_several(
 ) -> None:
     manager = started()
     publish(manager, 1, 1)
-    assert numbers(manager.history(type=type)) == [1]
-    assert manager.history(type="agent_crashed") == []
+    manager.close()
+    assert numbers(list(manager.iterate(since=0, type=type))) == [1]
+    assert list(manager.iterate(since=0, type="agent_crashed")) == []
 
 
 def test_an_unknown_type_is_an_error_that_names_the_nearest() -> None:
@@ -104,7 +105,8 @@ def test_a_path_means_itself_and_what_is_below_it(path: str | None, found: list[
     manager = started()
     for seq, of in enumerate(["", "ingest", "ingest/a", "ingest-2"], 1):
         manager.publish(an_event(seq, path=of))
-    assert [event.path for event in manager.history(path)] == found
+    manager.close()
+    assert [event.path for event in manager.iterate(since=0, path=path)] == found
 
 
 # Callbacks
@@ -469,17 +471,13 @@ def test_readers_that_come_after_the_end_read_the_past_and_end() -> None:
     assert not manager._subscriptions
 
 
-# History
+# What is kept
 
 
-def test_history_is_the_newest_or_with_since_the_next_page_oldest_first() -> None:
+def test_the_newest_events_are_kept_oldest_first() -> None:
     manager = started(capacity=6)
     publish(manager, 1, 10)
-    assert numbers(manager.history(limit=3)) == [8, 9, 10]
-    assert numbers(manager.history(limit=None)) == [5, 6, 7, 8, 9, 10]
-    assert numbers(manager.history(since=5, limit=3)) == [6, 7, 8]
-    assert numbers(manager.history(since=8)) == [9, 10]
-    assert manager.history("b") == []
-    assert manager.history(limit=0) == []
+    assert numbers(manager.recent()) == [5, 6, 7, 8, 9, 10]
+    assert started().recent() == []
     assert manager.latest == 10
     assert started().latest == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +10,7 @@ import pytest
 from history_support import numbered, stored
 from hypothesis import given, settings, strategies as some
 
+from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.event_manager import EventManager
 from orchestree.supervisor.events import (
     AgentParked,
@@ -183,11 +183,32 @@ def test_before_the_first_event_of_a_run_the_store_alone_answers() -> None:
     assert numbers(history.query(EventQuery(limit=2))) == [2, 3]
 
 
-def test_the_event_manager_knows_the_same_filters() -> None:
-    manager = EventManager(lambda _, error: None)
-    for seq in range(1, 6):
-        manager.publish(replace(numbered(seq, time=float(seq)), run="r1" if seq < 4 else "r2"))
-    assert numbers(manager.history(after=2.0, before=4.0)) == [2, 3]
-    assert numbers(manager.history(run="r2")) == [4, 5]
-    with pytest.raises(ValueError, match="agent_flew"):
-        manager.history(type="agent_flew")
+WRONG: dict[str, tuple[object, ...]] = {
+    "limit": (-1, 1.5, "3", True, 10**30),
+    "since": (1.5, "3", True),
+    "after": ("yesterday", float("nan"), True, 10**400),
+    "before": ([], float("nan")),
+    "path": (5, b"a"),
+    "run": (5,),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_a_question_that_makes_no_sense_is_an_error_that_names_the_field(field: str, value: object) -> None:
+    with pytest.raises(SpecError, match=f"{field}=.*: must be"):
+        EventQuery(**{field: value})  # type: ignore[arg-type]
+
+
+def test_no_events_at_all_and_numbers_without_bounds_may_be_asked_for(tmp_path: Path) -> None:
+    with stored(tmp_path / "h.db") as store:
+        store.append(some_events(1, 5))
+        for memory, kept in (
+            (Memory([]), store),
+            (Memory(some_events(4, 5), stored=5), store),
+            (Memory(some_events(1, 5)), None),
+        ):
+            history = History(memory, kept)
+            assert history.query(EventQuery(limit=0)) == history.query(EventQuery(limit=0, since=0)) == []
+            assert history.query(EventQuery(since=10**30)) == history.query(EventQuery(until=-(10**30))) == []
+            assert numbers(history.query(EventQuery(since=-(10**30), until=10**30))) == [1, 2, 3, 4, 5]
+            assert numbers(history.query(EventQuery(after=float("-inf"), before=float("inf")))) == [1, 2, 3, 4, 5]

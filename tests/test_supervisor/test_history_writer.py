@@ -11,12 +11,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from history_support import PATIENCE, Written, message, numbered, written
+from history_support import PATIENCE, Written, append, message, numbered, written
 
+from orchestree.supervisor.event_manager import EventManager
 from orchestree.supervisor.events import Event, EventGap, EventType
-from orchestree.supervisor.history import EventQuery
+from orchestree.supervisor.history import EventQuery, History, OpenedHistory, first_of
 from orchestree.supervisor.history_queries import HistoryReader
-from orchestree.supervisor.history_sqlite import SqliteHistory
+from orchestree.supervisor.history_sqlite import FORGOTTEN_AT_ONCE, SqliteHistory
+from orchestree.supervisor.history_writer import HistoryWriter
 
 pytestmark = pytest.mark.portable
 
@@ -52,6 +54,32 @@ def wait_until_stored(one: Written, seq: int) -> None:
         os.sched_yield()
 
 
+def ended(path: Path) -> list[bool]:
+    """Return of each run whether it says that it has ended."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [time is not None for (time,) in connection.execute("SELECT ended FROM runs ORDER BY number")]
+
+
+def assert_sleeps(one: Written) -> None:
+    """Check that the thread comes to rest and does not wake up by itself."""
+    own = f"/proc/self/task/{one.writer._thread.native_id}"
+
+    def switches() -> int:
+        status = Path(f"{own}/status").read_text()
+        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    def state() -> str:
+        return Path(f"{own}/stat").read_text().rpartition(")")[2].split()[0]
+
+    deadline = time.monotonic() + PATIENCE
+    while state() != "S":
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    before = switches()
+    threading.Event().wait(0.2)
+    assert switches() - before <= 2
+
+
 class Paused:
     """Makes a store wait in `append`."""
 
@@ -73,7 +101,7 @@ def test_everything_is_stored_at_the_end_and_the_run_has_an_end(path: Path) -> N
     publish(one, 1, 2_500)
     one.end()
     assert numbers(HistoryReader(path).query(ALL)) == list(range(1, 2_501))
-    assert HistoryReader(path).runs()[0].ended is not None
+    assert ended(path) == [True]
     assert not Path(f"{path}-wal").exists()
     assert one.troubles.empty()
 
@@ -203,7 +231,102 @@ def test_old_events_are_forgotten_by_a_timer(path: Path) -> None:
     one.end()
 
 
+@pytest.mark.slow
+def test_what_is_beyond_the_rows_is_forgotten_at_the_start_although_nothing_happens(path: Path) -> None:
+    many = 2 * FORGOTTEN_AT_ONCE + 300
+    append(path, *[numbered(seq) for seq in range(1, many + 1)], run="r0")
+    one = written(path, rows=100)
+    one.writer.start()
+    deadline = time.monotonic() + PATIENCE
+    while len(one.store.query(ALL)) > 100:
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    assert_sleeps(one)
+    one.end()
+    assert numbers(HistoryReader(path).query(ALL)) == list(range(many - 99, many + 1))
+
+
+# Another kind of store
+
+
+class ListStore:
+    """The three methods and no more."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.pruned: list[int | None] = []
+
+    def append(self, events: Sequence[Event]) -> None:
+        self.events += events
+
+    def query(self, query: EventQuery) -> list[Event]:
+        return query.among(self.events)
+
+    def prune(self, rows: int | None, before: float | None) -> bool:
+        self.pruned.append(rows)
+        return False
+
+
+def test_a_store_of_three_methods_is_enough() -> None:
+    store, events = ListStore(), EventManager(lambda _, error: None, capacity=5)
+    closed: list[bool] = []
+    troubles: list[str] = []
+    opened = OpenedHistory(store, close=lambda: closed.append(True))
+    writer = HistoryWriter(opened, events, rows=3, on_trouble=troubles.append)
+    history = History(writer, store)
+    events.publish(numbered(1))
+    writer.start()
+    for seq in range(2, 5):
+        events.publish(numbered(seq))
+    assert numbers(history.query(ALL)) == [1, 2, 3, 4]
+    events.close()
+    assert writer.join(PATIENCE)
+    assert numbers(store.events) == [1, 2, 3, 4]
+    assert store.pruned[:1] == [3]
+    assert (closed, troubles) == ([True], [])
+
+
+def test_a_store_that_knows_earlier_runs_goes_on_where_it_ended() -> None:
+    store, events = ListStore(), EventManager(lambda _, error: None)
+    store.append([numbered(1, run="r0"), numbered(2, run="r0")])
+    writer = HistoryWriter(OpenedHistory(store, last_seq=2), events, on_trouble=print)
+    writer.start()
+    events.publish(numbered(3))
+    assert numbers(History(writer, store).query(ALL)) == [1, 2, 3]
+    events.close()
+    assert writer.join(PATIENCE)
+    assert numbers(store.events) == [1, 2, 3]
+
+
 # Trouble
+
+
+def test_a_file_that_is_removed_is_told_once_and_memory_goes_on(path: Path) -> None:
+    one = written(path, capacity=50)
+    one.writer.start()
+    publish(one, 1, 10)
+    wait_until_stored(one, 10)
+    for end in ("", "-wal", "-shm", "-lock"):
+        os.unlink(f"{path}{end}")
+    publish(one, 11, 20)
+    assert "was removed or replaced" in one.troubles.get(timeout=PATIENCE)
+    publish(one, 21, 100)
+    found = one.history.query(ALL)
+    assert numbers(found)[-50:] == list(range(51, 101))
+    assert [first_of(event) for event in found] == [1, *(event.seq + 1 for event in found[:-1])]
+    one.end()
+    assert one.troubles.empty()
+    assert not path.exists()
+
+
+def test_a_run_whose_storing_failed_has_no_end(path: Path) -> None:
+    one = written(path)
+    one.store._connection.execute("PRAGMA max_page_count = 1")
+    one.writer.start()
+    one.events.publish(message(1, text="x" * 9_000))
+    one.troubles.get(timeout=PATIENCE)
+    one.end()
+    assert ended(path) == [False]
 
 
 def test_a_full_disk_is_told_once_and_memory_goes_on(path: Path) -> None:
@@ -292,18 +415,5 @@ def test_an_idle_writer_sleeps(path: Path) -> None:
     publish(one, 1, 1)
     wait_until_stored(one, 1)
 
-    def switches() -> int:
-        status = Path(f"/proc/self/task/{one.writer._thread.native_id}/status").read_text()
-        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-
-    def state() -> str:
-        return Path(f"/proc/self/task/{one.writer._thread.native_id}/stat").read_text().rpartition(")")[2].split()[0]
-
-    deadline = time.monotonic() + PATIENCE
-    while state() != "S":
-        assert time.monotonic() < deadline
-        os.sched_yield()
-    before = switches()
-    threading.Event().wait(0.2)
-    assert switches() - before <= 2
+    assert_sleeps(one)
     one.end()

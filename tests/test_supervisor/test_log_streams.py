@@ -19,6 +19,7 @@ from orchestree.supervisor.agent_logs import AgentLogs, LogLine
 from orchestree.supervisor.control.api.line_box import LineBox, without
 from orchestree.supervisor.control.api.streams import Streams
 from orchestree.supervisor.event_manager import EventManager
+from orchestree.supervisor.events import Event, EventType, OrchestratorStopped
 from orchestree.supervisor.history import History
 
 
@@ -104,28 +105,35 @@ def test_no_line_is_missing_or_comes_twice_between_the_past_and_the_present(serv
             assert numbers == list(range(numbers[0], last + 1))
 
 
-def test_following_ends_with_the_tree(server: Served, logs: AgentLogs, events: EventManager) -> None:
+def test_following_ends_with_the_tree_once_its_last_lines_are_sent(server: Served, logs: AgentLogs) -> None:
     with server.lines("lines=5") as client:
         say(logs, 1, 2)
         assert texts(client, 2) == lines(1, 2)
-        events.close()
-        assert list(client) == []
-    say(logs, 3, 4)
+        say(logs, 3, 4)
+        logs.keep_event(Event(9, 9.0, 9.0, EventType.ORCHESTRATOR_STOPPED, "", 1, OrchestratorStopped(0, "command")))
+        *before, last = [json.loads(message.data)["text"] for message in client]
+        assert before == lines(3, 4)
+        assert last.startswith("STOPPED")
+    say(logs, 5, 6)
     with server.lines("lines=1") as late:
-        assert [json.loads(message.data)["text"] for message in late] == ["line 4"]
+        assert [json.loads(message.data)["text"] for message in late] == ["line 6"]
 
 
-def test_who_has_gone_follows_no_more(server: Served, logs: AgentLogs, events: EventManager) -> None:
+def test_who_follows_lines_reads_no_events(server: Served, events: EventManager) -> None:
+    with server.lines() as client:
+        assert client.status == 200
+        assert not events._readers
+
+
+def test_who_has_gone_follows_no_more(server: Served, logs: AgentLogs) -> None:
     clients = [server.lines("path=a") for _ in range(5)]
     say(logs, 1, 1)
     assert [texts(client, 1) for client in clients] == [["line 1"]] * 5
     assert len(logs._followers) == 5
-    assert len(events._readers) == 1
     for client in clients:
         client.leave()
     server.traffic.wait_until_ended(5)
     assert not logs._followers
-    assert not events._readers
 
 
 def test_silence_is_kept_alive_by_comments(tmp_path: Path, logs: AgentLogs, events: EventManager) -> None:
@@ -139,12 +147,16 @@ def test_what_a_client_was_too_slow_for_is_a_line_of_its_own() -> None:
         box = LineBox(limit=3)
         for number in range(1, 6):
             box.put(a_line(number))
-        lost, *kept = box.take()
+        lost, *kept = box.take() or []
         assert kept == [a_line(3), a_line(4), a_line(5)]
         assert (lost.text, lost.level, lost.source) == ("LOST     2 lines (too many at once)", "WARNING", "event")
         box.put(a_line(6))
         assert box.take() == [a_line(6)]
         assert box.take() == []
+        box.put(a_line(7))
+        box.end()
+        assert box.take() == [a_line(7)]
+        assert box.take() is None
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Final
 
 import pytest
-from orchestree_testing.streaming import Client, served
+from orchestree_testing.streaming import Client, number_of, served
 from orchestree_testing.trees import FAST, PATIENCE, Does, a_tree, add
 
 from orchestree.supervisor import EventType
@@ -60,7 +60,7 @@ def read(client: Client, heard: SimpleQueue[int]) -> list[int]:
     numbers = []
     for message in client:
         assert message.event != "event_gap"
-        numbers.append(int(message.id))
+        numbers.append(number_of(message))
         if '"last":true' in message.data:
             heard.put(1)
     return numbers
@@ -101,11 +101,11 @@ def check_one_gap(client: Client, last: int) -> None:
     """Read all after the first event, and see that it is whole but for one gap that says what it stands for."""
     seen, gaps = 1, 0
     for message in client:
-        first = int(message.id)
+        first = number_of(message)
         if message.event == "event_gap":
             gaps += 1
             first = json.loads(message.data)["data"]["first"]
         assert first == seen + 1
-        seen = int(message.id)
+        seen = number_of(message)
     assert gaps == 1
     assert seen == last

@@ -192,3 +192,9 @@ def test_reads_from_many_threads_hold_together_during_heavy_restarts() -> None:
 def test_a_wrong_event_type_in_history_is_a_spec_error() -> None:
     with pytest.raises(SpecError, match="did you mean 'agent_crashed'"):
         a_tree().history(type="agent_crash")
+
+
+def test_a_number_of_events_that_makes_no_sense_is_a_spec_error() -> None:
+    with pytest.raises(SpecError, match="limit=-1: must be"):
+        a_tree().history(limit=-1)
+    assert a_tree().history(limit=0) == []

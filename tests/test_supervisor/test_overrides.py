@@ -13,11 +13,10 @@ from orchestree.agents import Agent, AsyncAgent, LoopingAgent
 from orchestree.strategies import AutoShutdown, Backoff, Restart, Strategy
 from orchestree.strategies.errors import SpecError
 from orchestree.supervisor import AgentEntry, Orchestrator, RunMode, SupervisorEntry
-from orchestree.supervisor.effective import EffectiveValue, effective_values
+from orchestree.supervisor.control.settings.applying import apply
+from orchestree.supervisor.control.settings.keys import Given, Setting, option, toml_tables, variables
+from orchestree.supervisor.control.settings.shown import EffectiveValue, as_text, effective_values
 from orchestree.supervisor.entry_fields import INHERIT
-from orchestree.supervisor.override_values import as_text
-from orchestree.supervisor.overrides import Given, Setting, option, toml_tables, variables
-from orchestree.supervisor.overriding import override
 
 
 class Mode(Enum):
@@ -67,13 +66,13 @@ def tree(**config: Any) -> Orchestrator:
 
 def given(*options: str, toml: str = "", **environment: str) -> Given:
     settings = [setting for text in options if (setting := option(text)) is not None]
-    tables = toml_tables(toml, "prod.toml") if toml else None
+    tables = toml_tables(toml, "prod.toml") if toml else {}
     return Given(tuple(settings), "prod.toml", tables, variables(environment))
 
 
 def changed(*options: str, toml: str = "", **environment: str) -> Orchestrator:
     made = tree()
-    override(made, given(*options, toml=toml, **environment))
+    apply(given(*options, toml=toml, **environment), made)
     return made
 
 
@@ -82,7 +81,7 @@ def refusal(*options: str, toml: str = "", made: Orchestrator | None = None, **e
     made = made or tree()
     before = (made.config, made.draft.root, made.draft.children())
     with pytest.raises(SpecError) as caught:
-        override(made, given(*options, toml=toml, **environment))
+        apply(given(*options, toml=toml, **environment), made)
     assert (made.config, made.draft.root, made.draft.children()) == before
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -107,8 +106,8 @@ def config(made: Orchestrator, path: str = "writer-a") -> Writer.Config:
 
 
 def effective(made: Orchestrator, *options: str, **environment: str) -> dict[str, EffectiveValue]:
-    overridden = override(made, given(*options, **environment))
-    return {one.key: one for one in effective_values(made, overridden)}
+    sources = apply(given(*options, **environment), made)
+    return {one.key: one for one in effective_values(made, sources)}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def effective(made: Orchestrator, *options: str, **environment: str) -> dict[str
         ("name", "12", "12"),
         ("max_seconds", "2", 2.0),
         ("control_permissions", "operate", "operate"),
-        ("control_permissions", '["ls", "ps"]', frozenset({"ls", "ps"})),
+        ("control_permissions", '["logs", "ps"]', frozenset({"logs", "ps"})),
         ("backoff", "none", None),
     ],
 )
@@ -207,7 +206,7 @@ def test_the_default_backoff_of_the_run_mode_stays_the_default() -> None:
 def test_the_policy_of_the_root_is_set_by_the_configuration_and_the_rest_of_it_stays() -> None:
     made = tree()
     made.reconfigure("", max_restarts=7)
-    override(made, given("strategy=rest_for_one", "max_seconds=3"))
+    apply(given("strategy=rest_for_one", "max_seconds=3"), made)
     root = supervisor(made, "")
     assert (root.strategy, root.max_seconds, root.max_restarts) == (Strategy.REST_FOR_ONE, 3.0, 7)
 
@@ -223,7 +222,7 @@ def test_of_paths_with_dots_the_longest_known_one_counts() -> None:
     made = tree()
     made.register_agent(Writer, "a")
     made.register_agent(Writer, "a.b")
-    override(made, given("agents.a.path=short", "agents.a.b.path=long"))
+    apply(given("agents.a.path=short", "agents.a.b.path=long"), made)
     assert [config(made, name).path for name in ("a", "a.b")] == ["short", "long"]
 
 
@@ -240,7 +239,7 @@ def test_a_tree_that_was_changed_runs_with_it() -> None:
             return self.config.word
 
     made.register_agent(Told, "told")
-    override(made, given("agents.told.word=outside"))
+    apply(given("agents.told.word=outside"), made)
     made.start()
     assert made.join(30)
     assert made.status("told").result == "outside"
@@ -273,7 +272,7 @@ def test_names_with_dots_need_no_quotes_in_toml() -> None:
     made = tree()
     made.register_agent(Writer, "a")
     made.register_agent(Writer, "a.b")
-    override(made, given(toml='[agents.a]\npath = "short"\nlimits = {x = 1}\n[agents.a.b]\npath = "long"'))
+    apply(given(toml='[agents.a]\npath = "short"\nlimits = {x = 1}\n[agents.a.b]\npath = "long"'), made)
     assert [config(made, name).path for name in ("a", "a.b")] == ["short", "long"]
     assert config(made, "a").limits == {"x": 1}
 
@@ -423,7 +422,7 @@ def test_a_rule_about_several_children_names_the_settings_that_broke_it() -> Non
 def test_a_tree_that_was_broken_before_is_left_to_its_start() -> None:
     made = tree()
     made.register_agent(Writer, "late", depends_on=["added-by-before-start"])
-    override(made, given("max_workers=2"))
+    apply(given("max_workers=2"), made)
     assert made.config.max_workers == 2
 
 
@@ -441,9 +440,17 @@ def test_the_refusal_of_a_secret_does_not_show_it() -> None:
     assert "1234" not in refusal(toml="[agents.writer-a]\ntoken = 1234")
 
 
+def test_the_repr_of_what_was_set_does_not_show_it() -> None:
+    held = given(
+        "agents.writer-a.token=hunter2", toml='[agents.writer-a]\ntoken = "hunter2"', ORCHESTREE_NAME="hunter2"
+    )
+    assert "hunter2" not in repr(held)
+    assert "agents.writer-a.token" in repr(held)
+
+
 def test_effective_values_say_where_each_comes_from() -> None:
     made = tree(max_restarts=3)
-    override(made, given())
+    apply(given(), made)
     found = effective(made, "max_workers=4", ORCHESTREE_AGENTS__WRITER_A__SIZE="3")
     sources = {one.key: (one.value, one.source) for one in found.values() if one.source != "default"}
     assert sources == {
@@ -470,8 +477,8 @@ def test_effective_values_hold_what_reconfigure_has_changed_and_every_default() 
 
 
 def test_sets_are_shown_in_order() -> None:
-    found = effective(tree(control_permissions=frozenset({"tree", "ls", "ps"})))
-    assert found["control_permissions"].value == ["ls", "ps", "tree"]
+    found = effective(tree(control_permissions=frozenset({"tree", "logs", "ps"})))
+    assert found["control_permissions"].value == ["logs", "ps", "tree"]
 
 
 def test_what_is_shown_can_be_set_by_its_key() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, strategies as some
 from pydantic import BaseModel, SecretStr
 
 from orchestree.agents.ends import Shutdown
-from orchestree.agents.secrets import MASK
+from orchestree.agents.secrets import MASK, Masker
 from orchestree.supervisor.plain import MAX_ITEMS, MAX_TEXT, MAX_TEXT_TOGETHER, UNREADABLE, plain
 
 pytestmark = pytest.mark.policy
@@ -94,7 +94,7 @@ class LoudText(str):
         (OrderedDict(a=1), {"a": 1}),
         (Point(1), {"x": 1, "password": MASK}),
         ({"db_password": "hunter2", "user": "me"}, {"db_password": MASK, "user": "me"}),
-        (Settings(), {"url": "u", "api_key": MASK, "pin": "SecretStr('**********')"}),
+        (Settings(), {"url": "u", "api_key": MASK, "pin": MASK}),
         ("a\udc80", r"a\udc80"),
         (Hostile(), UNREADABLE),
         (HostileDict(a=1), UNREADABLE),
@@ -146,3 +146,12 @@ def test_what_is_json_already_stays_as_it_is_and_all_else_can_be_sent(value: obj
     made = plain(value)
     sent = json.dumps(made, allow_nan=False, ensure_ascii=False).encode("utf-8")
     assert plain(json.loads(sent)) == made
+
+
+def test_secrets_that_a_mask_knows_are_hidden_in_texts_and_keys_even_where_a_text_is_cut() -> None:
+    mask = Masker(["hunter2"])
+    assert plain({"a": ["is hunter2"], "hunter2": Point(1, "x")}, mask) == {
+        "a": [f"is {MASK}"],
+        MASK: {"x": 1, "password": MASK},
+    }
+    assert plain("x" * (MAX_TEXT - 5) + "hunter2", mask) == "x" * (MAX_TEXT - 5) + MASK + "..."

@@ -14,8 +14,9 @@ from loguru import logger
 
 from orchestree.agents import Agent
 from orchestree.supervisor import Orchestrator, RunMode
-from orchestree.supervisor.control.command_line import progress
-from orchestree.supervisor.control.command_line.progress import Progress, Waited, waiting_text
+from orchestree.supervisor.control.command_line import waiting_logged
+from orchestree.supervisor.control.command_line.waiting_logged import WaitingLog
+from orchestree.supervisor.control.command_line.waiting_words import Waited, waiting_text
 from orchestree.supervisor.event_readers import EventIterator
 from orchestree.supervisor.events import Event
 
@@ -49,14 +50,14 @@ class Gates:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """The lines that progress logs, which it does without waiting for seconds first."""
-    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.05)
-    monkeypatch.setattr(progress, "NEXT_LINE_S", 0.01)
+    """The lines that it logs, which it does without waiting for seconds first."""
+    monkeypatch.setattr(waiting_logged, "FIRST_LINE_S", 0.05)
+    monkeypatch.setattr(waiting_logged, "NEXT_LINE_S", 0.01)
     found = Lines()
     sink = logger.add(
         lambda message: found.put(message.record["message"]),
         level="INFO",
-        filter=lambda record: record["name"] == progress.__name__,
+        filter=lambda record: record["name"] == waiting_logged.__name__,
     )
     yield found
     logger.remove(sink)
@@ -74,7 +75,7 @@ def starting(made: Orchestrator) -> threading.Thread:
 
 def wait_for(lines: Lines, text: str) -> None:
     """Wait for this line, or one that names more seconds; a slow machine has others before it."""
-    pattern = re.escape(text).replace("0\\ s", r"\d+\ s")
+    pattern = re.escape(text).replace(r"0\.1s", "[^)]+")
     while not re.fullmatch(pattern, lines.get(timeout=DEADLINE_S)):
         pass
 
@@ -89,22 +90,23 @@ def test_the_words_name_each_agent_and_what_it_does() -> None:
             Waited("log", "stopping", 12.6),
             Waited("web", "ready", 99.0),
             Waited("old", "starting"),
+            Waited("/"),
         ]
     )
     assert text == (
-        "waiting for db (starting, 4 s), api (waits for db, cache), cache (starts again in 3 s), "
-        "worker (waits for a free worker), log (stopping, 13 s), web (still runs), old (starting)"
+        "waiting for db (starting, 4.2s), log (stopping, 13s), old (starting), api (waits for db, cache), "
+        "cache (starts again in 3.0s), worker (waits for a free worker), web (still runs), /"
     )
 
 
 def test_the_words_stay_short_however_many_are_waited_for() -> None:
     text = waiting_text(Waited(f"a{number}", "starting", 1.0) for number in range(500))
-    assert text.endswith("a9 (starting, 1 s) and 490 more")
+    assert text.endswith("a9 (starting, 1.0s) and 490 more")
 
 
 def test_the_words_need_no_library() -> None:
     wanted = (
-        "import sys; from orchestree.supervisor.control.command_line.progress import waiting_text; print(*sys.modules)"
+        "import sys; from orchestree.supervisor.control.command_line.waiting_words import Waited; print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", wanted], capture_output=True, text=True, timeout=DEADLINE_S, check=True
@@ -116,11 +118,11 @@ def test_a_long_start_names_those_that_are_waited_for_and_what_changes(lines: Li
     made, db, api = tree(), Gates(), Gates()
     made.register_agent(Gated, "db", params=db.params())
     made.register_agent(Gated, "api", params=api.params(), depends_on=["db"])
-    with Progress(made):
+    with WaitingLog(made):
         thread = starting(made)
-        wait_for(lines, "waiting for db (starting, 0 s), api (waits for db)")
+        wait_for(lines, "waiting for db (starting, 0.1s), api (waits for db)")
         db.up.set()
-        wait_for(lines, "waiting for api (starting, 0 s)")
+        wait_for(lines, "waiting for api (starting, 0.1s)")
         for gate in (api.up, api.down, db.down):
             gate.set()
         thread.join(DEADLINE_S)
@@ -136,25 +138,25 @@ def test_a_long_stop_names_those_that_are_not_down_yet(lines: Lines) -> None:
     for gates in (last, first, second):
         gates.up.set()
     last.down.set()
-    with Progress(made):
+    with WaitingLog(made):
         made.start()
         stop = threading.Thread(target=made.stop)
         stop.start()
-        wait_for(lines, "waiting for first (stopping, 0 s), group/second (still runs), last (still runs)")
+        wait_for(lines, "waiting for first (stopping, 0.1s), group/second (still runs), last (still runs)")
         first.down.set()
-        wait_for(lines, "waiting for group/second (stopping, 0 s), last (still runs)")
+        wait_for(lines, "waiting for group/second (stopping, 0.1s), last (still runs)")
         second.down.set()
         stop.join(DEADLINE_S)
 
 
 def test_the_same_line_comes_again_when_nothing_is_new(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "SAME_LINE_S", 0.05)
+    monkeypatch.setattr(waiting_logged, "SAME_LINE_S", 0.05)
     made, db = tree(), Gates()
     made.register_agent(Gated, "db", params=db.params())
-    with Progress(made):
+    with WaitingLog(made):
         thread = starting(made)
         for _ in range(3):
-            wait_for(lines, "waiting for db (starting, 0 s)")
+            wait_for(lines, "waiting for db (starting, 0.1s)")
         db.up.set()
         db.down.set()
         thread.join(DEADLINE_S)
@@ -164,12 +166,12 @@ def test_the_same_line_comes_again_when_nothing_is_new(lines: Lines, monkeypatch
 def test_a_stop_during_a_long_start_is_told_as_a_stop(lines: Lines) -> None:
     made, db = tree(), Gates()
     made.register_agent(Gated, "db", params=db.params(), shutdown="infinity")
-    with Progress(made):
+    with WaitingLog(made):
         thread = starting(made)
-        wait_for(lines, "waiting for db (starting, 0 s)")
+        wait_for(lines, "waiting for db (starting, 0.1s)")
         stop = threading.Thread(target=made.stop)
         stop.start()
-        wait_for(lines, "waiting for db (stopping, 0 s)")
+        wait_for(lines, "waiting for db (stopping, 0.1s)")
         db.up.set()
         db.down.set()
         stop.join(DEADLINE_S)
@@ -178,14 +180,14 @@ def test_a_stop_during_a_long_start_is_told_as_a_stop(lines: Lines) -> None:
 
 def test_a_start_that_prepares_for_long_says_so(lines: Lines) -> None:
     made = tree()
-    with Progress(made):
-        wait_for(lines, "waiting for the tree (being prepared, 0 s)")
+    with WaitingLog(made):
+        wait_for(lines, "waiting for the tree (being prepared, 0.1s)")
 
 
 def test_a_quick_start_and_stop_say_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "FIRST_LINE_S", DEADLINE_S)
+    monkeypatch.setattr(waiting_logged, "FIRST_LINE_S", DEADLINE_S)
     made = tree()
-    with Progress(made):
+    with WaitingLog(made):
         made.start()
         made.stop()
     assert lines.empty()
@@ -198,7 +200,7 @@ def test_while_the_tree_just_runs_the_thread_sleeps_until_the_stop(
     wait = EventIterator.next_within
 
     def noted(self: EventIterator, seconds: float | None) -> Event | None:
-        if threading.current_thread().name == "orchestree-progress":
+        if threading.current_thread().name == "orchestree-waiting":
             waits.put(seconds)
         return wait(self, seconds)
 
@@ -207,7 +209,7 @@ def test_while_the_tree_just_runs_the_thread_sleeps_until_the_stop(
     made.register_agent(Gated, "one", params=gates.params())
     gates.up.set()
     gates.down.set()
-    with Progress(made):
+    with WaitingLog(made):
         made.start()
         while waits.get(timeout=DEADLINE_S) is not None:
             pass
@@ -219,7 +221,7 @@ def test_while_the_tree_just_runs_the_thread_sleeps_until_the_stop(
 
 def test_the_thread_ends_when_the_tree_never_started(lines: Lines) -> None:
     made = tree()
-    with Progress(made) as shown:
+    with WaitingLog(made) as shown:
         pass
     shown._thread.join(DEADLINE_S)
     assert not shown._thread.is_alive()

@@ -27,7 +27,7 @@ def test_values_are_told_as_a_person_would_write_them() -> None:
         (
             PolicyChange("restart", "transient", "permanent"),
             PolicyChange("strategy", "None", "dependents"),
-            PolicyChange("backoff", "that of the orchestrator", "Backoff(wait=wait_fixed, jitter=0.0)"),
+            PolicyChange("backoff", "that of the orchestrator", "Backoff(wait=wait_fixed(wait_fixed=3), jitter=0.0)"),
             PolicyChange("shutdown", "5.0", "'brutal_kill'"),
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,15 +16,18 @@ from orchestree_testing.trees import PATIENCE, a_tree, threads_left, wait_for
 
 from orchestree.agents import Agent
 from orchestree.agents.executor import Blocked, RunId, RunMessage, RunProgress
-from orchestree.agents.secrets import MASK
+from orchestree.agents.secrets import MASK, secrets_of
 from orchestree.strategies.errors import SpecError
-from orchestree.supervisor import AgentEntry, EventType, Orchestrator
+from orchestree.supervisor import AgentEntry, EventType, Orchestrator, SupervisorEntry
 from orchestree.supervisor.agent_logs import AgentLogs
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import AgentCrashed, AgentHung, AgentMessage, Event
 from orchestree.supervisor.lifecycle_log import text_of
 from orchestree.supervisor.logging_setup import _write_json
 from orchestree.supervisor.masking import RunMasks
+from orchestree.supervisor.reconfiguring import changed_entry
+from orchestree.supervisor.runs import launch_of
+from orchestree.supervisor.spec import ChildEntry
 
 E = EventType
 
@@ -60,6 +64,12 @@ def captured() -> Iterator[Captured]:
     yield captured
     for number in numbers:
         logger.remove(number)
+
+
+def an_entry_with_secrets(name: str, executor: str) -> AgentEntry:
+    given = secrets()
+    config = Leaking.Config(password=given["password"])
+    return AgentEntry(Leaking, name, config=config, params=given["params"], executor=executor)
 
 
 def a_tree_with_logs(captured: Captured) -> tuple[Orchestrator, AgentLogs]:
@@ -167,6 +177,52 @@ def test_what_stands_under_a_secret_key_of_a_message_is_hidden_without_any_secre
 class Emitting(Agent):
     def execute(self) -> None:
         self.emit("hello", password="any", max_tokens=5, login={"dsn": "postgres://"})
+
+
+@pytest.mark.parametrize("executor", ["thread", pytest.param("process", marks=pytest.mark.slow)])
+def test_the_supervision_thread_never_looks_for_secrets(executor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = set[str]()
+
+    def look(config: Any, params: Any) -> frozenset[str]:
+        threads.add(threading.current_thread().name)
+        return secrets_of(config, params)
+
+    for module in ("supervisor.masking", "agents.executor"):
+        monkeypatch.setattr(f"orchestree.{module}.secrets_of", look)
+
+    class Adding(Orchestrator):
+        def before_start(self, entries: tuple[ChildEntry, ...]) -> tuple[ChildEntry, ...]:
+            return (*entries, an_entry_with_secrets("added", executor))
+
+    tree = a_tree(Adding)
+    fields: dict[str, Any] = {"executor": executor, "backoff": None, **secrets()}
+    tree.register_agent(Leaking, "leak", restart="temporary", **fields)
+    with tree:
+        wait_for(tree, E.AGENT_CRASHED, "leak")
+        tree.start_child(an_entry_with_secrets("later", executor))
+        wait_for(tree, E.AGENT_CRASHED, "later")
+        tree.reconfigure("later", max_age=None, shutdown=1.0)
+        tree.restart_agent("later")
+        wait_for(tree, E.AGENT_STARTING, "later")
+    assert threads
+    assert not {name for name in threads if name.startswith("orchestree-supervisor")}
+
+
+def test_the_masker_of_an_entry_is_made_once_and_kept_when_only_policy_changes() -> None:
+    entry = AgentEntry(Emitting, "a", params={"token": "tok-of-a"})
+    assert entry.masker() is entry.masker()
+    changed = changed_entry(entry, {"shutdown": 3.0}, "a")
+    assert isinstance(changed, AgentEntry)
+    assert changed.masker() is entry.masker()
+    assert changed != entry
+    assert replace(entry, params={}).masker()("tok-of-a") == "tok-of-a"
+
+
+def test_an_entry_shows_nothing_that_stands_under_a_secret_key() -> None:
+    entry = replace(an_entry_with_secrets("a", "thread"), params={"pin": 1, "deep": [{"token": 2}]})
+    shown = f"{entry!r} {SupervisorEntry('s', children=[entry])!r} {launch_of(entry, RunId('a', 1))!r}"
+    expect_no_secret(shown)
+    assert f"params={{'pin': 1, 'deep': [{{'token': '{MASK}'}}]}}, executor='thread'" in repr(entry)
 
 
 def test_a_run_is_forgotten_when_it_has_ended() -> None:

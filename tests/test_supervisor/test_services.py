@@ -8,6 +8,7 @@ import os
 import socket
 import sqlite3
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from http.client import HTTPConnection
@@ -20,6 +21,7 @@ from loguru import logger
 from orchestree import (
     Agent,
     Command,
+    Event,
     EventType as E,
     Orchestrator,
     OrchestratorStarted,
@@ -29,6 +31,7 @@ from orchestree import (
 )
 from orchestree.supervisor.control import places
 from orchestree.supervisor.control.limits import Limits
+from orchestree.supervisor.history import EventQuery, OpenedHistory
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -94,6 +97,40 @@ def test_everything_is_in_the_file_when_join_returns(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         [(stored,)] = connection.execute("SELECT count(*) FROM events")
     assert stored == tree.events.latest
+
+
+class Listed:
+    """A store of another kind: a list."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.closed = threading.Event()
+
+    def append(self, events: Sequence[Event]) -> None:
+        self.events += events
+
+    def query(self, query: EventQuery) -> list[Event]:
+        return query.among(self.events)
+
+    def prune(self, rows: int | None, before: float | None) -> bool:
+        return False
+
+
+def test_a_subclass_may_keep_its_events_in_a_store_of_another_kind() -> None:
+    listed = Listed()
+
+    class Keeping(Orchestrator):
+        def open_history(self, path: str) -> OpenedHistory:
+            assert path == "anywhere"
+            return OpenedHistory(listed, last_seq=41, close=listed.closed.set)
+
+    tree = Keeping(Orchestrator.Config(run_mode=RunMode.DAEMON, control=False, history="anywhere"))
+    tree.register_agent(Waits, "a")
+    with tree:
+        pass
+    assert listed.closed.is_set()
+    assert [event.seq for event in listed.events] == list(range(42, 42 + len(listed.events)))
+    assert tree.history(since=0, limit=None) == listed.events
 
 
 def test_a_history_file_that_cannot_be_is_one_failed_service_and_memory_answers(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
-from orchestree_testing.streaming import Client, Served, served
+from event_samples import from_json
+from orchestree_testing.streaming import Client, Served, number_of, served
 from orchestree_testing.trees import PATIENCE
 
 from orchestree.supervisor.agent_logs import AgentLogs
 from orchestree.supervisor.control.api.streams import LAST_NUMBER, PAGE, SILENCE_S, Streams
-from orchestree.supervisor.event_json import from_json
 from orchestree.supervisor.event_manager import EventManager
 from orchestree.supervisor.events import TYPE_OF, AgentMessage, AgentReady, Event, EventData, EventGap
 from orchestree.supervisor.history import EventQuery, History, a_gap
@@ -22,9 +22,13 @@ from orchestree.supervisor.history import EventQuery, History, a_gap
 pytestmark = pytest.mark.portable
 
 
-def an_event(seq: int, path: str = "a", data: EventData | None = None) -> Event:
+def an_event(seq: int, path: str = "a", data: EventData | None = None, run: str = "run") -> Event:
     data = data or AgentReady(0.5)
-    return Event(seq, 1.0, 2.0, TYPE_OF[type(data)], path, 1, data, "run")
+    return Event(seq, 1.0, 2.0, TYPE_OF[type(data)], path, 1, data, run)
+
+
+def of_run(run: str, first: int, last: int) -> list[Event]:
+    return [an_event(seq, run=run) for seq in range(first, last + 1)]
 
 
 def publish(events: EventManager, first: int, last: int, path: str = "a") -> None:
@@ -70,7 +74,7 @@ def gap_of(client: Client) -> tuple[int, int]:
     assert message.event == "event_gap"
     data = from_json(json.loads(message.data)).data
     assert isinstance(data, EventGap)
-    assert int(message.id) == data.last
+    assert number_of(message) == data.last
     return data.first, data.last
 
 
@@ -80,7 +84,7 @@ def test_a_client_gets_what_happens_from_now_on(tmp_path: Path, events: EventMan
         publish(events, 4, 4)
         message = client.next()
     assert client.headers["content-type"].startswith("text/event-stream")
-    assert (message.id, message.event) == ("4", "agent_ready")
+    assert (message.id, message.event) == ("run:4", "agent_ready")
     view = json.loads(message.data)
     assert from_json(view) == an_event(4)
     assert view["text"] == "READY    a             after 0.5 s"
@@ -110,14 +114,84 @@ def test_the_last_event_id_goes_before_since(tmp_path: Path, events: EventManage
 
 @pytest.mark.parametrize(
     "value",
-    ["-1", "1.5", "x", "1 2", "0x10", "1_0", "+3", "\xb2", "9" * 5000, str(LAST_NUMBER + 1), "1;drop", "nan"],
+    [
+        "-1",
+        "1.5",
+        "x",
+        "1 2",
+        "0x10",
+        "1_0",
+        "+3",
+        "\xb2",
+        "9" * 5000,
+        str(LAST_NUMBER + 1),
+        "1;drop",
+        "nan",
+        "run:",
+        "run:x",
+        "4:run",
+    ],
 )
-def test_a_last_event_id_that_is_no_number_is_refused(tmp_path: Path, events: EventManager, value: str) -> None:
+def test_a_last_event_id_that_is_no_id_of_an_event_is_refused(tmp_path: Path, events: EventManager, value: str) -> None:
     with serving(tmp_path, events) as server, server.events("", f"Last-Event-ID: {value}") as client:
         assert client.status == 400
         answer = client.file.read()
     assert b"Last-Event-ID" in answer
     assert len(answer) < 200
+
+
+def test_a_stream_is_resumed_after_the_id_of_its_last_message(tmp_path: Path, events: EventManager) -> None:
+    publish(events, 1, 5)
+    with serving(tmp_path, events) as server:
+        for header in ("run:3", "3"):
+            with server.events("", f"Last-Event-ID: {header}") as client:
+                assert client.numbers(2) == [4, 5]
+
+
+def test_without_a_file_the_id_of_another_run_brings_all_of_this_one(tmp_path: Path) -> None:
+    events = small_manager(50)
+    publish(events, 1, 3)
+    with serving(tmp_path, events) as server:
+        with server.events("", "Last-Event-ID: other:2") as client:
+            assert client.numbers(3) == [1, 2, 3]
+        publish(events, 4, 80)
+        for number in (2, 60, 100):
+            with server.events("", f"Last-Event-ID: other:{number}") as client:
+                assert gap_of(client) == (1, 30)
+                assert client.numbers(50) == list(range(31, 81))
+
+
+def test_what_a_killed_run_could_not_store_does_not_hide_what_has_its_numbers_now(tmp_path: Path) -> None:
+    events = small_manager(10)
+    store = Store([*of_run("killed", 1, 40), *of_run("next", 41, 60), *of_run("run", 61, 80)])
+    publish(events, 61, 80)
+    with serving(tmp_path, events, store, before=60) as server:
+        for seen, expected in (("killed:54", 41), ("killed:30", 31), ("next:75", 61), ("next:50", 51), ("run:65", 66)):
+            with server.events("", f"Last-Event-ID: {seen}") as client:
+                assert client.numbers(81 - expected) == list(range(expected, 81))
+
+
+def test_a_killed_run_is_resumed_before_the_first_event_of_this_one(tmp_path: Path, events: EventManager) -> None:
+    store = Store(of_run("killed", 1, 10))
+    with (
+        serving(tmp_path, events, store, before=10) as server,
+        server.events("", "Last-Event-ID: killed:14") as client,
+        server.events("", "Last-Event-ID: killed:8") as behind,
+    ):
+        assert behind.numbers(2) == [9, 10]
+        publish(events, 11, 12)
+        assert client.numbers(2) == behind.numbers(2) == [11, 12]
+
+
+def test_of_a_run_that_is_forgotten_all_that_came_later_is_sent(tmp_path: Path) -> None:
+    events = small_manager(10)
+    store = Store([*of_run("next", 41, 60), *of_run("run", 61, 80)])
+    publish(events, 61, 80)
+    with serving(tmp_path, events, store, before=60) as server:
+        for number in (5, 50):
+            with server.events("", f"Last-Event-ID: forgotten:{number}") as client:
+                assert gap_of(client) == (1, 40)
+                assert client.numbers(40) == list(range(41, 81))
 
 
 def test_an_empty_last_event_id_says_nothing(tmp_path: Path, events: EventManager) -> None:
@@ -266,9 +340,9 @@ def test_the_stream_ends_with_the_tree_once_all_is_sent(tmp_path: Path, events: 
     with serving(tmp_path, events) as server, server.events() as client:
         publish(events, 1, 5)
         events.close()
-        assert [message.id for message in client] == ["1", "2", "3", "4", "5"]
+        assert [number_of(message) for message in client] == [1, 2, 3, 4, 5]
         with server.events("since=3") as late:
-            assert [message.id for message in late] == ["4", "5"]
+            assert [number_of(message) for message in late] == [4, 5]
 
 
 def test_a_silent_stream_is_kept_alive_by_comments(tmp_path: Path, events: EventManager) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from orchestree_testing.streaming import Client
+from orchestree_testing.streaming import Client, number_of
 from orchestree_testing.trees import PATIENCE, a_tree, add
 
 from orchestree.supervisor import EventType, Orchestrator
@@ -36,7 +36,7 @@ def test_a_stream_goes_from_the_file_over_the_memory_to_the_present_and_can_be_r
         restart(tree, 10)
         with Client(tmp_path / "control.sock", f"{STREAM}?since=0") as client:
             first = [client.next() for _ in range(before + 5)]
-        seen = int(first[-1].id)
+        seen = first[-1].id
         with (
             Client(tmp_path / "control.sock", f"{STREAM}?since=1", f"Last-Event-ID: {seen}") as client,
             Client(tmp_path / "control.sock", f"{STREAM}?since=0&path=worker&type=agent_ready") as ready,
@@ -45,9 +45,24 @@ def test_a_stream_goes_from_the_file_over_the_memory_to_the_present_and_can_be_r
             tree.stop()
             rest = list(client)
             times = [json.loads(message.data)["incarnation"] for message in ready]
-    assert [int(message.id) for message in first + rest] == list(range(1, tree.events.latest + 1))
+    assert [number_of(message) for message in first + rest] == list(range(1, tree.events.latest + 1))
     runs = [json.loads(message.data)["run"] for message in first + rest]
     assert len(set(runs)) == 2
     assert runs.index(runs[-1]) == before
     assert rest[-1].event == EventType.ORCHESTRATOR_STOPPED
     assert times == [*range(1, 102), *range(1, 17)]
+
+
+def test_numbers_that_begin_anew_without_a_file_are_not_taken_for_those_of_the_run_before(tmp_path: Path) -> None:
+    control = str(tmp_path / "control.sock")
+    with a_tree(control=control) as tree:
+        add(tree, "worker")
+        with Client(tmp_path / "control.sock", f"{STREAM}?since=0") as client:
+            seen = client.next().id
+    with a_tree(control=control) as tree:
+        add(tree, "worker")
+        with Client(tmp_path / "control.sock", STREAM, f"Last-Event-ID: {seen}") as client:
+            again = client.next()
+            assert number_of(again) == 1
+        with Client(tmp_path / "control.sock", STREAM, f"Last-Event-ID: {again.id}") as client:
+            assert number_of(client.next()) == 2

@@ -6,6 +6,7 @@ and permitted its command. The application does not care where a request came fr
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,9 +21,11 @@ from . import routing, views
 from .bodies import read_body
 from .commands import Commands
 from .endpoints import Api, Call
+from .large_answers import LargeAnswers
 from .openapi import document
 from .parameters import read_query
 from .problems import PROBLEM_TYPE, Problem, problem_of
+from .reading_threads import TREES, VALUES
 from .reads import Reader
 from .streams import Streams
 from .usage import Usages
@@ -53,7 +56,8 @@ class _ControlApp:
         streams = Streams(orchestrator.events, services.history.query, logs, before=services.last_seq)
         authority = Authority(orchestrator.config.control_permissions)
         self._orchestrator = orchestrator
-        self._api = Api(reader, Commands(orchestrator, reader), streams, authority, document)
+        commands, trees, values = Commands(orchestrator, reader), LargeAnswers(TREES), LargeAnswers(VALUES)
+        self._api = Api(reader, commands, streams, authority, trees, values, document)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -71,7 +75,10 @@ class _ControlApp:
             response = self._refusal(error)
         if scope["method"] == "HEAD":
             send = _without_body(send)
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except Problem as problem:  # of a stream: the server closes a connection whose answer is not complete
+            logger.warning("control: {} {!r} was broken off: {}", scope["method"], scope["path"], problem.detail)
 
     async def _handle(self, request: Request) -> Response:
         who = request.scope.get("state", {}).get("who", NOBODY)
@@ -95,7 +102,9 @@ class _ControlApp:
     def _refusal(self, error: Exception) -> Response:
         problem = problem_of(error, has_ended=not self._orchestrator.is_running)
         if problem.code == "internal":
-            logger.opt(exception=error).error("the control API could not answer a request")
+            # Without loguru's own view of it, which shows what users hold in variables.
+            text = "".join(traceback.format_exception(error))
+            logger.error("the control API could not answer a request\n{}", text)
         headers = NOT_KEPT | dict(problem.headers)
         return Response(views.to_bytes(problem.details()), problem.status, headers, PROBLEM_TYPE)
 

@@ -25,6 +25,13 @@ MAX_BODY: Final = 1_000_000
 BODY_S: Final = 10.0
 """Seconds in which a body has to come."""
 
+MOST_KEYS: Final = 50
+"""Of one object. A mistake is described for each wrong one, in the loop that everybody else waits for, too."""
+
+LONGEST_KEY: Final = 100
+LONGEST_VALUE: Final = 1_000
+"""Characters."""
+
 _NOT_GIVEN: Final[Any] = None
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -161,7 +168,7 @@ async def read_body(kind: type[_Body], headers: Mapping[str, str], receive: Rece
 
 
 def parse(text: bytes) -> object:
-    """Return what strict JSON says. Raises `Problem`: it is not valid, or says a key twice, NaN, or is too deep."""
+    """Return what strict JSON says. Raises `Problem`: it is not valid, or says a key twice, NaN, or too much."""
     try:
         return json.loads(
             text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite
@@ -193,6 +200,16 @@ async def _read(declared: str, receive: Receive) -> bytes:
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of JSON; refuse what no body holds, before time is spent on telling what is wrong with it."""
+    if len(pairs) > MOST_KEYS:
+        raise Problem("bad_request", f"body: an object with more than {MOST_KEYS} keys")
+    for key, value in pairs:
+        if len(key) > LONGEST_KEY:
+            raise Problem("bad_request", f"body: {key[:80]!r}...: a key of more than {LONGEST_KEY} characters")
+        if isinstance(value, list):
+            raise Problem("bad_request", f"body: {key}: must not be an array")
+        if isinstance(value, str) and len(value) > LONGEST_VALUE:
+            raise Problem("bad_request", f"body: {key}: must have at most {LONGEST_VALUE} characters")
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()

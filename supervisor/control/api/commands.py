@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from orchestree.strategies.errors import NotFound, NotRunning, Running
+from orchestree.strategies.errors import NotFound, NotRunning, OrchestreeError, Running
 from orchestree.supervisor.events import Command
 from orchestree.supervisor.inputs import Input, Reconfigure, RestartChild, StartChild, StopChild, StopTree
 from orchestree.supervisor.permissions import Who
@@ -21,12 +21,13 @@ from orchestree.supervisor.plain import plain
 from orchestree.supervisor.reconfiguring import policy_changes
 from orchestree.supervisor.spec import ChildEntry
 from orchestree.supervisor.states import RUNNING_STATES, AgentState
-from orchestree.supervisor.tree import AgentNode, SupervisorNode
+from orchestree.supervisor.tree import AgentNode, SupervisorNode, walk
 from orchestree.supervisor.waiting import is_settled
 from orchestree.supervisor.world import World
 
 from . import views
 from .problems import Problem
+from .reading_threads import TREES
 from .reads import Reader
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ OPERATIONS: Final[Mapping[str, Callable[[str, bool], Input]]] = MappingProxyType
     {"start": StartChild, "stop": StopChild, "restart": RestartChild}
 )
 _UP: Final = frozenset({AgentState.STARTING, AgentState.READY})
+_KEPT_DOWN: Final = frozenset({AgentState.STOPPED, AgentState.PARKED})
 
 Gone = Callable[[], Awaitable[None]]
 """Returns when whoever asked has gone."""
@@ -67,6 +69,23 @@ class _Look:
         return (self.state, self.purpose) != (other.state, other.purpose)
 
 
+class _KeptDown:
+    """Notes what is stopped or parked below a supervisor that runs, in the supervision thread; always true."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.paths: list[str] = []
+
+    def __call__(self, world: World) -> bool:
+        node = world.find(self._path)
+        self.paths = [
+            below.path
+            for below in (walk(node) if node is not None else ())
+            if below.state in _KEPT_DOWN and below.parent is not None and below.parent.is_up
+        ]
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Commands:
     """Commands to one orchestrator, for one task each."""
@@ -77,6 +96,8 @@ class Commands:
     async def operate(self, who: Who, command: str, path: str, wait: float | None, gone: Gone) -> views.Operation:
         """Start, stop or restart what stands at `path`; return when that is accepted, or over, at most `wait` s later.
 
+        The start of a supervisor that runs starts what was stopped, or parked, below it.
+
         Raises:
             NotFound, Restarting, NotRunning: as the method of the orchestrator. Running: it stops, or is wedged.
             Problem: the path is the root. TimeoutError: see `ANSWER_S`.
@@ -85,7 +106,7 @@ class Commands:
         await self._find(path)
         if not path:
             raise Problem("conflict", f"{command}: not of the root, which is no child; shutdown stops the whole tree")
-        self._say(who, command, {} if wait is None else {"wait": wait}, path)
+        self._say(who, command, {} if wait is None else {"wait": round(wait, 3)}, path)
         before, after = _Look(path), _Look(path)
         driver.when(before)
         accepted = driver.submit(OPERATIONS[command](path, True), after)
@@ -95,12 +116,13 @@ class Commands:
         except Running:
             if before.state not in _UP:
                 raise
-            changed = False
+            changed = command == "start" and await self._start_below(path)
         if wait:
             with suppress(NotRunning):  # the whole tree has ended meanwhile
                 await _first(asyncio.wrap_future(driver.when(is_settled(path))), gone, wait)
-        pending = await asyncio.to_thread(self.reader.moving, path)
-        state = self._state(path)
+        state, pending = self._state(path), self.reader.moving(path)
+        if not pending:  # it may have come to rest between the two looks
+            state = self._state(path)
         return views.Operation(
             path=path, command=command, changed=changed, done=not pending, state=state, pending=pending
         )
@@ -140,13 +162,13 @@ class Commands:
             await _answer(driver.submit(StopTree(timeout_s=timeout), after))
         if wait:
             await _first(asyncio.wrap_future(driver.ended), gone, wait)
-        done = driver.ended.done()
-        pending = () if done else await asyncio.to_thread(self.reader.not_ended)
+        pending = () if driver.ended.done() else self.reader.not_ended()
+        state = self._state("")
         return views.Shutdown(
             command="shutdown",
             changed=before.state in RUNNING_STATES and before.state is not AgentState.STOPPING,
-            done=done,
-            state=self._state(""),
+            done=not pending and state not in RUNNING_STATES,
+            state=state,
             pending=pending,
         )
 
@@ -157,7 +179,20 @@ class Commands:
 
     async def _find(self, path: str) -> None:
         """Raise `NotFound` if nothing stands at `path`; which takes a while, for the names that are like it."""
-        await asyncio.to_thread(self.orchestrator.status, path)
+        if path not in self.orchestrator.driver.snapshots:
+            await TREES.call(lambda: self.orchestrator.status(path))
+
+    async def _start_below(self, path: str) -> bool:
+        """Start what is kept down below `path`; return whether there was any such."""
+        driver, down = self._driver(), _KeptDown(path)
+        await _answer(driver.when(down))
+        starts = [driver.submit(StartChild(below, True)) for below in down.paths]
+        has_started = False
+        for accepted in starts:
+            with suppress(OrchestreeError):  # somebody else has started or removed it meanwhile
+                await _answer(accepted)
+                has_started = True
+        return has_started
 
     def _say(self, who: Who, command: str, arguments: object, path: str) -> None:
         shown = plain(arguments)

@@ -5,7 +5,6 @@ A request that is not in the table reaches no handler.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,25 +20,34 @@ from orchestree.supervisor.permissions import Authority, Who
 from . import views
 from .bodies import Body, NoFields, PolicyBody, ShutdownBody
 from .commands import Commands
+from .event_pages import events_as_json
+from .large_answers import JSON, LargeAnswers
 from .parameters import Parameter, event_types, flag, number, text, whole
+from .reading_threads import TREES
 from .reads import Reader
 from .streams import Streams
 
-JSON: Final = "application/json"
 MOST_SECONDS: Final = 3600
 LAST_NUMBER: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What handlers work with; the same for all requests."""
+    """What handlers work with; the same for all requests.
+
+    Attributes:
+        trees: makes answers about the tree.
+        values: makes answers with values of users in them, which may hang; so that those hold up no others.
+        document: returns the OpenAPI document, which is made of this table.
+    """
 
     reader: Reader
     commands: Commands
     streams: Streams
     authority: Authority
+    trees: LargeAnswers
+    values: LargeAnswers
     document: Callable[[], bytes]
-    """Returns the OpenAPI document, which is made of this table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +107,29 @@ class Endpoint:
         return "{path}" in self.route
 
 
-def _read(look: Callable[[Call], object]) -> Handler:
-    """Return a handler that looks and writes its answer in a worker thread: with a large tree that takes a while."""
+def _glance(look: Callable[[Call], object]) -> Handler:
+    """Return a handler that needs no thread: what it tells is at hand."""
 
     async def handle(call: Call) -> Response:
-        return Response(await asyncio.to_thread(lambda: views.to_bytes(look(call))), media_type=JSON)
+        return _answer(look(call))
+
+    return handle
+
+
+def _read_tree(look: Callable[[Call], object]) -> Handler:
+    """Return a handler that looks and writes its answer in a thread: with a large tree that takes a while."""
+
+    async def handle(call: Call) -> Response:
+        return await call.api.trees.answer(lambda: views.to_bytes(look(call)))
+
+    return handle
+
+
+def _read_values(make: Callable[[Call], bytes]) -> Handler:
+    """Return a handler that looks at values of users, and writes its answer, in a thread."""
+
+    async def handle(call: Call) -> Response:
+        return await call.api.values.answer(lambda: make(call))
 
     return handle
 
@@ -143,7 +169,13 @@ def _query(call: Call) -> EventQuery:
         before=given["before"],
         run=given["run"],
         limit=given["limit"],
+        until=given["until"],
     )
+
+
+def _agents(call: Call) -> list[views.Agent]:
+    given = call.parameters
+    return call.api.reader.agents(given["path"].strip("/"), supervisors=given["supervisors"])
 
 
 async def _stream(call: Call) -> Response:
@@ -152,18 +184,26 @@ async def _stream(call: Call) -> Response:
     return call.api.streams.events(call.request, wanted, given["since"])
 
 
-_lines: Final = _read(lambda call: call.api.reader.logs(call.path, call.parameters["lines"]))
+_figures: Final = _glance(lambda call: call.api.reader.stats())
+_figures_below: Final = _read_tree(lambda call: call.api.reader.agents(call.parameters["path"].strip("/")))
+
+
+async def _stats(call: Call) -> Response:
+    return await (_figures if call.parameters["path"] is None else _figures_below)(call)
+
+
+_lines: Final = _read_tree(lambda call: call.api.reader.logs(call.path, call.parameters["lines"]))
 
 
 async def _logs(call: Call) -> Response:
     if not call.parameters["follow"]:
         return await _lines(call)
-    await asyncio.to_thread(call.api.reader.orchestrator.status, call.path)
+    await TREES.call(lambda: call.api.reader.orchestrator.status(call.path))
     return call.api.streams.lines(call.request, call.path, call.parameters["lines"])
 
 
 async def _openapi(call: Call) -> Response:
-    return Response(await asyncio.to_thread(call.api.document), media_type=JSON)
+    return await call.api.trees.answer(call.api.document)
 
 
 _WAIT: Final = number(
@@ -176,16 +216,26 @@ _EVENTS: Final = (
     _SINCE,
     _PATH,
     _TYPE,
-    whole("limit", "At most so many events: the newest, or with since the first.", least=1, most=10_000, default=100),
+    whole(
+        "limit",
+        "At most so many: the newest, or with since the first; fewer if they had over a MiB.",
+        least=1,
+        most=10_000,
+        default=100,
+    ),
     text("run", "Only events of the run of the orchestrator with this id.", longest=100),
     number("after", "Only events of this time (seconds since 1970) or later.", most=1e11),
     number("before", "Only events before this time (seconds since 1970).", most=1e11),
+    whole("until", "Only events with a number up to it.", least=0, most=LAST_NUMBER),
 )
+_SUPERVISORS: Final = flag("supervisors", "Whether supervisors are listed, too.")
+_BELOW: Final = text("path", "Those of each agent there and below, as an array.")
 _LOGS: Final = (
     whole("lines", "So many of the last lines.", least=0, most=10_000, default=100),
     flag("follow", "Whether to go on with new lines as they come, as a stream of server-sent events."),
 )
 _UNKNOWN: Final = ("not_found",)
+_SLOW: Final = ("busy", "timeout")
 _COMMAND: Final = ("conflict", "ended", "timeout")
 
 
@@ -207,16 +257,17 @@ def _operation(command: str, about: str) -> Endpoint:
 ENDPOINTS: Final = (
     Endpoint(
         method="GET", route="/health", command=None, about="How the orchestrator is, and what I may do.",
-        handle=_read(lambda call: call.api.reader.health(call.who, call.api.authority)), answers={200: views.Health},
+        handle=_glance(lambda call: call.api.reader.health(call.who, call.api.authority)), answers={200: views.Health},
     ),
     Endpoint(
         method="GET", route="/agents", command="ps", about="All agents, in start order, depth first.",
-        handle=_read(lambda call: call.api.reader.agents(call.parameters["path"].strip("/"))),
-        answers={200: list[views.Agent]}, parameters=(_PATH,), refusals=_UNKNOWN,
+        handle=_read_tree(_agents), answers={200: list[views.Agent]}, parameters=(_PATH, _SUPERVISORS),
+        refusals=(*_UNKNOWN, *_SLOW),
     ),
     Endpoint(
         method="GET", route="/agents/{path}", command="inspect", about="All that is known of an agent or supervisor.",
-        handle=_read(lambda call: call.api.reader.details(call.path)), answers={200: views.Details}, refusals=_UNKNOWN,
+        handle=_read_values(lambda call: views.to_bytes(call.api.reader.details(call.path))),
+        answers={200: views.Details}, refusals=(*_UNKNOWN, *_SLOW),
     ),
     Endpoint(
         method="PATCH", route="/agents/{path}", command="set",
@@ -229,28 +280,30 @@ ENDPOINTS: Final = (
     Endpoint(
         method="GET", route="/agents/{path}/logs", command="logs",
         about="The last lines of an agent, or of all below a supervisor.",
-        handle=_logs, answers={200: list[views.LogRecord]}, parameters=_LOGS, streams=True, refusals=_UNKNOWN,
+        handle=_logs, answers={200: list[views.LogRecord]}, parameters=_LOGS, streams=True,
+        refusals=(*_UNKNOWN, *_SLOW),
     ),
     Endpoint(
         method="GET", route="/tree", command="tree", about="The whole tree.",
-        handle=_read(lambda call: call.api.reader.tree()), answers={200: views.TreeNode},
+        handle=_read_tree(lambda call: call.api.reader.tree()), answers={200: views.TreeNode}, refusals=_SLOW,
     ),
     Endpoint(
         method="GET", route="/graph", command="graph", about="Who depends on whom.",
-        handle=_read(lambda call: call.api.reader.graph()), answers={200: views.Graph},
+        handle=_read_tree(lambda call: call.api.reader.graph()), answers={200: views.Graph}, refusals=_SLOW,
     ),
     Endpoint(
         method="GET", route="/stats", command="stats", about="Figures of the whole tree and of its process.",
-        handle=_read(lambda call: call.api.reader.stats()), answers={200: views.Stats},
+        handle=_stats, answers={200: views.Stats | list[views.Agent]}, parameters=(_BELOW,),
+        refusals=(*_UNKNOWN, *_SLOW),
     ),
     Endpoint(
         method="GET", route="/events", command="events", about="What happened, oldest first, also in earlier runs.",
-        handle=_read(lambda call: call.api.reader.events(_query(call))), answers={200: list[views.EventRecord]},
-        parameters=_EVENTS,
+        handle=_read_values(lambda call: events_as_json(call.api.reader.history, _query(call))),
+        answers={200: list[views.EventRecord]}, parameters=_EVENTS, refusals=_SLOW,
     ),
     Endpoint(
         method="GET", route="/events/stream", command="events",
-        about="What happens, as it happens; the header Last-Event-ID counts as since.",
+        about="What happens, as it happens; Last-Event-ID (`<run>:<number>`) goes on after it, also over runs.",
         handle=_stream, answers={200: None}, parameters=(_SINCE, _PATH, _TYPE), streams=True,
     ),
     Endpoint(
@@ -260,7 +313,7 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         method="GET", route="/openapi.json", command=None, about="This, for programs.",
-        handle=_openapi, answers={200: dict[str, Any]},
+        handle=_openapi, answers={200: dict[str, Any]}, refusals=_SLOW,
     ),
 )
 # fmt: on

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -22,10 +21,14 @@ from orchestree.supervisor.history import a_gap
 
 COALESCE_S: Final = 0.05
 """Seconds at least between two looks at the events, so that a storm costs few wake-ups; the first is seen at once."""
+WOKEN_AT_ONCE: Final = 10
+"""Clients that are sent something in one go, half a millisecond in which a restart may wait for the interpreter."""
+BREATH_S: Final = 0.001
+"""Seconds between one such go and the next."""
 WRITE_BYTES: Final = 64 * 1024
 """Bytes after which a write takes no further event."""
 ENCODED_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of encoded events that are kept for the next client; older ones are encoded again for who still wants them."""
+"""Bytes of encoded events that are kept for the next client; then all are forgotten, and encoded again if wanted."""
 WRITES_KEPT: Final = 64
 """How many writes are kept for clients that come to the same place with the same filter."""
 
@@ -84,21 +87,21 @@ class EventFeed:
     """The newest events, encoded when the first client wants them.
 
     Attributes:
-        end: done when there will be no more: the tree has ended, or the feed was closed.
+        ended: there will be no more: the tree has ended, or the feed was closed.
     """
 
     def __init__(self, events: EventManager, encode: Encode, before: int, limit: int) -> None:
         """Begin with what the event manager still keeps, so that clients with a past share that, too."""
-        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = False
         self._encode = encode
         self._limit = limit
         self._kept = events.recent()[-limit:]  # ascending numbers
         known = self._kept[-1].seq if self._kept else max(events.latest, before)
         self._after = self._kept[0].seq - 1 if self._kept else known  # all above this number is kept
-        self._encoded = OrderedDict[int, bytes]()  # by number, in the order in which they were encoded
+        self._encoded: dict[int, bytes] = {}  # by number
         self._encoded_bytes = 0
         self._writes: dict[tuple[int, EventFilter], Write] = {}
-        self._news = asyncio.Event()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._stream = events.stream(since=known)
         self._task = asyncio.create_task(self._read(), name="orchestree-event-feed")
 
@@ -124,8 +127,13 @@ class EventFeed:
         return self._writes[place]
 
     async def news(self) -> None:
-        """Wait for the next events, or for the end."""
-        await self._news.wait()
+        """Wait for the next events, or for the end. Before the end only."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = None
+        try:
+            await waiter
+        finally:
+            del self._waiting[waiter]
 
     def _write(self, seq: int, wanted: EventFilter) -> Write:
         parts: list[bytes] = []
@@ -146,22 +154,26 @@ class EventFeed:
     def _bytes_of(self, event: Event) -> bytes:
         data = self._encoded.get(event.seq)
         if data is None:
-            data = self._encoded[event.seq] = self._encode(event)
+            data = self._encode(event)
+            if self._encoded_bytes + len(data) > ENCODED_BYTES:
+                self._encoded.clear()
+                self._encoded_bytes = 0
+            self._encoded[event.seq] = data
             self._encoded_bytes += len(data)
-            while self._encoded_bytes > ENCODED_BYTES:
-                self._encoded_bytes -= len(self._encoded.popitem(last=False)[1])
         return data
 
     async def _read(self) -> None:
         try:
             while events := await self._stream.next_batch():
                 self._add(events)
-                self._news.set()
-                self._news.clear()  # those who wait are woken, those who come now wait for the next ones
+                waiting = list(self._waiting)
+                for first in range(0, len(waiting), WOKEN_AT_ONCE):
+                    _wake(waiting[first : first + WOKEN_AT_ONCE])
+                    await asyncio.sleep(BREATH_S)
                 await asyncio.sleep(COALESCE_S)
         finally:
-            self.end.set_result(None)
-            self._news.set()
+            self.ended = True
+            _wake(self._waiting)
 
     def _add(self, events: list[Event]) -> None:
         self._kept += events
@@ -169,5 +181,9 @@ class EventFeed:
         if lost := self._kept[: -self._limit]:
             del self._kept[: -self._limit]
             self._after = lost[-1].seq
-            for event in lost:
-                self._encoded_bytes -= len(self._encoded.pop(event.seq, b""))
+
+
+def _wake(waiting: Iterable[asyncio.Future[None]]) -> None:
+    for waiter in waiting:
+        if not waiter.done():
+            waiter.set_result(None)

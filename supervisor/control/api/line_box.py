@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Final, Self
+from collections.abc import Sequence
+from typing import Final
 
-from orchestree.supervisor.agent_logs import AgentLogs, LogLine
+from orchestree.supervisor.agent_logs import LogLine
 from orchestree.supervisor.event_readers import LoopBell
 
 from .event_hub import COALESCE_S
@@ -19,7 +18,7 @@ WAITING_LINES: Final = 1_000
 
 
 class LineBox:
-    """Lines for one task. Whoever logs never waits for it."""
+    """Lines for one task. Whoever logs never waits for it: `put` and `end` are for `AgentLogs.follow`."""
 
     def __init__(self, limit: int = WAITING_LINES) -> None:
         """Hold nothing yet, and at most `limit` lines."""
@@ -29,18 +28,8 @@ class LineBox:
         self._lock = threading.RLock()
         self._lines = deque[LogLine]()
         self._lost = 0
+        self._ended = False
         self._idle = False  # the task found nothing and wants to be woken
-
-    @classmethod
-    @contextmanager
-    def following(cls, logs: AgentLogs, path: str) -> Iterator[Self]:
-        """Hold what is logged from now on by an agent, or by all below a supervisor."""
-        box = cls()
-        unfollow = logs.follow(path, box.put)
-        try:
-            yield box
-        finally:
-            unfollow()
 
     def put(self, line: LogLine) -> None:
         """Take in a line. Any thread; waits for nobody."""
@@ -49,30 +38,37 @@ class LineBox:
                 self._lines.popleft()
                 self._lost += 1
             self._lines.append(line)
-            wake, self._idle = self._idle, False
-        if wake:
-            self._bell.ring()
+            self._wake()
 
-    def take(self) -> list[LogLine]:
-        """Return what has come, oldest first; what was lost before it is a line of its own. Task only.
+    def end(self) -> None:
+        """Say that no more lines come. Any thread."""
+        with self._lock:
+            self._ended = True
+            self._wake()
 
-        Nothing to return: the next line rings for `news`.
+    def take(self) -> list[LogLine] | None:
+        """Return what has come, oldest first, what was lost before it as a line of its own; None after the end.
+
+        Nothing to return: the next line, or the end, rings for `news`. Task only.
         """
         self._bell.attach()
         with self._lock:
             lines, self._lines = list(self._lines), deque()
             lost, self._lost = self._lost, 0
             self._idle = not lines
+            if not lines and self._ended:
+                return None
         return [_lost_lines(lost, lines[0]), *lines] if lost else lines
 
     async def news(self) -> None:
-        """Wait for the next line, or for `ring`, after `take` returned nothing; and for those right behind it."""
+        """Wait for the next line, or the end, after `take` returned nothing; and for lines right behind it."""
         await self._bell.wait()
         await asyncio.sleep(COALESCE_S)
 
-    def ring(self, *_: object) -> None:
-        """End the wait for `news`."""
-        self._bell.ring()
+    def _wake(self) -> None:
+        if self._idle:
+            self._idle = False
+            self._bell.ring()
 
 
 def without(past: Sequence[LogLine], waiting: Sequence[LogLine]) -> list[LogLine]:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from .endpoints import BY_ROUTE, ENDPOINTS, JSON, Endpoint
+from .endpoints import BY_ROUTE, ENDPOINTS, Endpoint
+from .large_answers import JSON
 from .parameters import Parameter
 from .problems import KINDS, PROBLEM_TYPE, ProblemDetails
 from .streams import MEDIA_TYPE as EVENT_STREAM

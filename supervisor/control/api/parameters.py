@@ -96,7 +96,7 @@ def event_types(name: str, about: str) -> Parameter:
         found = [word.strip().lower() for word in given.split(",")]
         for word in found:
             if word not in names:
-                raise ValueError(f"{word!r} is no type of event{did_you_mean(word, names)}")
+                raise ValueError(f"{_clipped(word)} is no type of event{did_you_mean(word[:80], names)}")
         return frozenset(map(EventType, found))
 
     schema = {"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1}
@@ -114,7 +114,7 @@ def read_query(query: bytes, declared: Iterable[Parameter]) -> dict[str, Any]:
     for name, value in _pairs(query):
         parameter = known.get(name)
         if parameter is None:
-            raise Problem("bad_request", f"unknown parameter {name!r}{did_you_mean(name, known)}")
+            raise Problem("bad_request", f"unknown parameter {_clipped(name)}{did_you_mean(name[:80], known)}")
         if name in given and not parameter.repeated:
             raise Problem("bad_request", f"{name}: stands twice")
         try:

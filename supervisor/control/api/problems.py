@@ -11,6 +11,9 @@ from orchestree.strategies.errors import NotFound, NotRunning, OrchestreeError, 
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
+LONGEST: Final = 2_000
+"""Characters of a detail, which may quote what was sent; the rest is left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -33,8 +36,9 @@ KINDS: Final = MappingProxyType(
         "too_large": Kind(413, "The request is too large"),
         "unsupported_media_type": Kind(415, "The body must be JSON"),
         "internal": Kind(500, "A mistake of the orchestrator"),
+        "busy": Kind(503, "There is too much to do at the moment"),
         "ended": Kind(503, "The tree has ended"),
-        "timeout": Kind(504, "Supervision did not answer in time"),
+        "timeout": Kind(504, "It was not done in time"),
     }
 )
 
@@ -65,7 +69,7 @@ class Problem(Exception):
         """Answer with this code of `KINDS`, one line of detail, and further headers."""
         super().__init__(detail)
         self.code = code
-        self.detail = detail
+        self.detail = detail if len(detail) <= LONGEST else f"{detail[: LONGEST - 3]}..."
         self.headers = headers or {}
 
     @property

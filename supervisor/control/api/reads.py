@@ -9,13 +9,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestree.agents.secrets import Masker, secrets_of
+from orchestree.agents.secrets import NO_SECRETS
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import NotFound, OrchestreeError
 from orchestree.supervisor.entry_fields import Inherit
 from orchestree.supervisor.event_json import to_json
 from orchestree.supervisor.event_text import describe
-from orchestree.supervisor.history import EventQuery
+from orchestree.supervisor.history import History
 from orchestree.supervisor.permissions import Authority, Who
 from orchestree.supervisor.plain import plain
 from orchestree.supervisor.reconfiguring import AGENT_POLICY, ROOT_POLICY, SUPERVISOR_POLICY
@@ -65,9 +65,14 @@ class Reader:
             who=views.Caller(uid=who.uid, pid=who.pid, token=who.token),
         )
 
-    def agents(self, path: str) -> list[views.Agent]:
-        """Return the agents at `path` and below, in start order. Raises `NotFound`."""
-        return [self._agent(status) for status in self._walk(path) if status.kind == "agent"]
+    @property
+    def history(self) -> History:
+        """What happened."""
+        return self.orchestrator.services.history
+
+    def agents(self, path: str, *, supervisors: bool = False) -> list[views.Agent]:
+        """Return the agents (and perhaps the supervisors) at `path` and below, in start order. Raises `NotFound`."""
+        return [self._agent(status) for status in self._walk(path) if supervisors or status.kind == "agent"]
 
     def tree(self) -> views.TreeNode:
         """Return the whole tree."""
@@ -104,21 +109,17 @@ class Reader:
         entry = self._entry(path)
         children = tuple(child.path for child in self._children(status)) if status.kind == "supervisor" else None
         agent = entry if isinstance(entry, AgentEntry) else None
-        mask = Masker(secrets_of(agent.config, agent.params)) if agent is not None else Masker()
+        mask = agent.masker() if agent is not None else NO_SECRETS
         return views.Details(
             **self._node(status),
-            last_crash=_masked_crash(status.last_crash, mask),
+            last_crash=status.last_crash,
             agent=f"{agent.agent.__module__}:{agent.agent.__qualname__}" if agent is not None else None,
             policy=_policy(entry, path) if entry is not None else {},
-            config=_masked(plain(agent.config), mask) if agent is not None else None,
+            config=_object(plain(agent.config, mask)) if agent is not None else None,
             params=_names(agent.params) if agent is not None else (),
-            result=_masked(plain(status.result), mask),
+            result=plain(status.result, mask),
             children=children,
         )
-
-    def events(self, query: EventQuery) -> list[views.EventRecord]:
-        """Return events, oldest first."""
-        return [event_record(event) for event in self.orchestrator.services.history.query(query)]
 
     def logs(self, path: str, lines: int) -> list[views.LogRecord]:
         """Return the last lines of an agent, or of all below a supervisor, oldest first. Raises `NotFound`."""
@@ -128,6 +129,9 @@ class Reader:
 
     def moving(self, path: str) -> tuple[str, ...]:
         """Return the paths of what starts or stops at `path` or below; none if nothing is there."""
+        stats = self.orchestrator.stats()
+        if _MOVING.isdisjoint([*stats.agents, *stats.supervisors]):  # then there is no need to walk
+            return ()
         try:
             return tuple(status.path for status in self._walk(path) if _moves(status))
         except NotFound:
@@ -200,6 +204,9 @@ def event_record(event: Event) -> views.EventRecord:
     return views.EventRecord(**to_json(event), text=describe(event))
 
 
+_MOVING: Final = frozenset({AgentState.STARTING, AgentState.STOPPING})
+
+
 def _moves(status: Status) -> bool:
     starts = status.state is AgentState.STARTING and status.kind == "agent"
     return starts or status.state is AgentState.STOPPING
@@ -213,25 +220,8 @@ def _summary(report: CrashReport | None) -> views.CrashSummary | None:
     return None if report is None else views.CrashSummary(**{name: getattr(report, name) for name in _SUMMARY})
 
 
-def _masked_crash(report: CrashReport | None, mask: Masker) -> CrashReport | None:
-    if report is None or not mask:
-        return report
-    return type(report)(**{field.name: _masked(getattr(report, field.name), mask) for field in fields(report)})
-
-
-def _masked(value: Any, mask: Masker) -> Any:
-    """Return a JSON value with the secrets of the agent hidden in all its texts."""
-    match value:
-        case _ if not mask:
-            return value
-        case str() if type(value) is str:
-            return mask(value)
-        case dict():
-            return {mask(key): _masked(part, mask) for key, part in value.items()}
-        case list() | tuple():
-            return type(value)(_masked(part, mask) for part in value)
-        case _:
-            return value
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _policy(entry: ChildEntry, path: str) -> dict[str, object]:

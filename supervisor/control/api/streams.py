@@ -24,8 +24,9 @@ from orchestree.supervisor.event_readers import EventFilter
 from orchestree.supervisor.events import Event, EventType
 from orchestree.supervisor.history import EventQuery, a_gap, first_of
 
-from .event_hub import EventFeed, EventHub
+from .event_hub import EventHub, Write
 from .line_box import LineBox, without
+from .reading_threads import VALUES
 from .reads import event_record
 from .views import to_bytes
 
@@ -52,9 +53,18 @@ _Found = TypeVar("_Found")
 Query = Callable[[EventQuery], list[Event]]
 
 
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """What a client knows: all up to the event with the number `seq`, of this run if it says of which."""
+
+    seq: int
+    run: str | None = None
+
+
 def encode(event: Event) -> bytes:
-    """Return `event` as one message."""
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, event.type.encode(), to_bytes(event_record(event)))
+    """Return `event` as one message. Its id names the run, since another one may use the same numbers."""
+    text = b"id: %b:%d\nevent: %b\ndata: %b\n\n"
+    return text % (event.run.encode(), event.seq, event.type.encode(), to_bytes(event_record(event)))
 
 
 def encode_line(line: LogLine) -> bytes:
@@ -62,40 +72,18 @@ def encode_line(line: LogLine) -> bytes:
     return b"data: %b\n\n" % to_bytes(line)
 
 
-def last_event_id(header: str | None) -> int | None:
-    """Return the number that a client says it has seen last; None if it says nothing.
+def last_event_id(header: str | None) -> LastSeen | None:
+    """Return what a client says it has seen last, ``<run>:<seq>`` or ``<seq>``; None if it says nothing.
 
     Raises:
-        SpecError: it is no such number.
+        SpecError: it is no such id.
     """
     if not header:
         return None
-    if not (header.isascii() and header.isdecimal() and len(header) < 20 and int(header) <= LAST_NUMBER):
-        raise SpecError(f"Last-Event-ID: {header[:40]!r} is not the number of an event")
-    return int(header)
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where one client is in the feed: it knows all up to `seq`."""
-
-    feed: EventFeed
-    seq: int
-    wanted: EventFilter
-
-    def take(self) -> bytes:
-        """Return the next messages for it, perhaps none."""
-        write = self.feed.after(self.seq, self.wanted)
-        self.seq = write.seq
-        return write.data
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """Events from the history, encoded; the client then knows all up to `seq`."""
-
-    data: bytes
-    seq: int
+    run, colon, seq = header.rpartition(":")
+    if not (seq.isascii() and seq.isdecimal() and len(seq) < 20 and int(seq) <= LAST_NUMBER):
+        raise SpecError(f"Last-Event-ID: {header[:40]!r} is not the id of an event")
+    return LastSeen(int(seq), run if colon else None)
 
 
 class Streams:
@@ -132,23 +120,27 @@ class Streams:
     def events(self, request: Request, wanted: EventFilter, since: int | None) -> Response:
         """Answer with the events above `since`, else from now on, until the tree has ended and all are sent.
 
-        The header ``Last-Event-ID`` goes before `since`. What is no longer there is an ``EVENT_GAP``, whatever is
-        wanted; so is what a client was too slow for (10,000 events). A number that no event has yet is of an earlier
-        run, whose numbers began anew: then all events of this run come.
+        The header ``Last-Event-ID`` goes before `since`. If the run that it names is an earlier one, what follows
+        the end of that comes, as far as it was stored; if nothing of that run is kept, all that is. A bare number
+        that no event has yet is of an earlier run, whose numbers began anew: then all events of this run come.
+
+        What is no longer there is an ``EVENT_GAP``, whatever is wanted; so is what a client was too slow for (10,000
+        events).
 
         Raises:
-            SpecError: the header is no number.
+            SpecError: the header is no id of an event.
         """
-        last_seen = last_event_id(request.headers.get("last-event-id"))
-        seq = self._begin(since if last_seen is None else last_seen)
-        return _answer(request, self._event_messages(seq, wanted))
+        known = last_event_id(request.headers.get("last-event-id"))
+        if known is None or known.run is None:
+            known = LastSeen(self._begin(since if known is None else known.seq))
+        return _answer(request, self._event_messages(known, wanted))
 
     def lines(self, request: Request, path: str, limit: int) -> Response:
         """Answer with the last `limit` lines of an agent, or of all below a supervisor, and with those to come.
 
-        What a client was too slow for is said in a line of its own. Ends when the tree has ended.
+        What a client was too slow for is said in a line of its own. Ends when the tree has ended and all are sent.
         """
-        return _answer(request, self._line_messages(self._logs, path, limit))
+        return _answer(request, self._line_messages(path, limit))
 
     def _begin(self, since: int | None) -> int:
         latest = max(self._events.latest, self._before)
@@ -156,8 +148,9 @@ class Streams:
             return latest
         return since if since <= latest else self._before
 
-    async def _event_messages(self, seq: int, wanted: EventFilter) -> AsyncGenerator[bytes, None]:
+    async def _event_messages(self, known: LastSeen, wanted: EventFilter) -> AsyncGenerator[bytes, None]:
         with self._hub.listening() as feed:
+            seq = known.seq if known.run is None else await self._in_turn(self._resumed, known.seq, known.run)
             if not feed.reaches_back_to(seq) and (gap := await self._in_turn(self._gap_after, seq)):
                 yield gap
             while not feed.reaches_back_to(seq):
@@ -165,40 +158,49 @@ class Streams:
                 if page.data:
                     yield page.data
                 seq = page.seq
-            place = _Place(feed, seq, wanted)
-            async with aclosing(self._as_it_comes(place.take, feed.news, feed.end)) as messages:
-                async for message in messages:
-                    yield message
 
-    async def _line_messages(self, logs: AgentLogs, path: str, limit: int) -> AsyncGenerator[bytes, None]:
-        with self._hub.listening() as feed, LineBox.following(logs, path) as box:
-            past = await self._in_turn(logs.lines, path, limit)
-            if lines := [*past, *without(past, box.take())]:
-                yield _joined(lines)
-            feed.end.add_done_callback(box.ring)
-            messages = self._as_it_comes(lambda: _joined(box.take()), box.news, feed.end)
-            try:
-                async with aclosing(messages):
-                    async for message in messages:
-                        yield message
-            finally:
-                feed.end.remove_done_callback(box.ring)
+            def take() -> bytes | None:
+                nonlocal seq
+                write = feed.after(seq, wanted)
+                seq = write.seq
+                return None if feed.ended and not write.data else write.data
 
-    async def _as_it_comes(
-        self, take: Callable[[], bytes], news: Callable[[], Awaitable[None]], end: asyncio.Future[None]
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield what `take` returns until that is nothing and the `end` has come; comments in long silences."""
-        silent_until = self._silence()
-        while True:
-            if messages := take():
+            while (messages := await self._next(take, feed.news)) is not None:
                 yield messages
-            elif end.done():
-                return
-            elif await _comes_until(silent_until, news()):
-                continue
-            else:
-                yield COMMENT
-            silent_until = self._silence()
+
+    async def _line_messages(self, path: str, limit: int) -> AsyncGenerator[bytes, None]:
+        def take() -> bytes | None:
+            lines = box.take()
+            return None if lines is None else _joined(lines)
+
+        box = LineBox()
+        unfollow = self._logs.follow(path, box.put, box.end)
+        try:
+            past = await self._in_turn(self._logs.lines, path, limit)
+            if lines := [*past, *without(past, box.take() or [])]:
+                yield _joined(lines)
+            while (messages := await self._next(take, box.news)) is not None:
+                yield messages
+        finally:
+            unfollow()
+
+    async def _next(self, take: Callable[[], bytes | None], news: Callable[[], Awaitable[None]]) -> bytes | None:
+        """Return what `take` has as soon as that is something, None at the end; a comment after a long silence."""
+        try:
+            async with asyncio.timeout(self._silence_s):
+                while (messages := take()) == b"":
+                    await news()
+        except TimeoutError:
+            return COMMENT
+        return messages
+
+    def _resumed(self, seq: int, run: str) -> int:
+        """Return the number up to which a client knows all, that has seen the event `seq` of `run`.
+
+        What that run could not store has its numbers used again by the next one.
+        """
+        kept = self._history(EventQuery(run=run, limit=1))
+        return min(seq, kept[-1].seq) if kept else 0
 
     def _gap_after(self, seq: int) -> bytes:
         """Return the message that says what nobody keeps any more after `seq`, empty if all is there."""
@@ -207,22 +209,19 @@ class Streams:
                 return encode(a_gap(seq + 1, first_of(event) - 1, event))
         return b""
 
-    def _page(self, seq: int, wanted: EventFilter) -> _Page:
+    def _page(self, seq: int, wanted: EventFilter) -> Write:
         newest = max(self._events.latest, self._before)  # before the look: what comes meanwhile is for the next one
         found = self._history(EventQuery(wanted.path, wanted.types, since=seq, limit=PAGE))
         until = found[-1].seq if found else newest
         if wanted != EventFilter():  # which hides the gaps
             gaps = self._history(EventQuery(types=GAPS, since=seq, until=until, limit=None))
             found = sorted({event.seq: event for event in [*found, *gaps]}.values(), key=lambda event: event.seq)
-        return _Page(b"".join(map(encode, found)), until)
+        return Write(b"".join(map(encode, found)), until)
 
     async def _in_turn(self, look: Callable[[*_Arguments], _Found], *args: *_Arguments) -> _Found:
         """Return what `look` finds, in a worker thread; one at a time, since each competes with the tree."""
         async with self._one_at_a_time:
-            return await asyncio.to_thread(look, *args)
-
-    def _silence(self) -> float:
-        return asyncio.get_running_loop().time() + self._silence_s
+            return await VALUES.call(lambda: look(*args))
 
 
 class _Stream(StreamingResponse):
@@ -244,13 +243,3 @@ def _answer(request: Request, messages: AsyncGenerator[bytes, None]) -> Response
 
 def _joined(lines: Sequence[LogLine]) -> bytes:
     return b"".join(map(encode_line, lines))
-
-
-async def _comes_until(deadline: float, news: Awaitable[None]) -> bool:
-    """Return whether `news` came before the loop's clock reached `deadline`."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            await news
-    except TimeoutError:
-        return False
-    return True

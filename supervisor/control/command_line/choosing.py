@@ -49,14 +49,22 @@ class Choice:
                 from orchestree.strategies.errors import did_you_mean
 
                 hint = did_you_mean(self.name, [place.name for place in found])
-                raise Unreachable(f"no orchestrator named {self.name!r} is running{hint}")
+                raise Unreachable(f"no orchestrator named {self.name!r} is running in {places.runtime_folder()}{hint}")
             return socket
         if not found:
-            raise Unreachable("no orchestrator is running")
+            raise Unreachable(none_running())
         if len(found) > 1:
             listed = "\n".join(f"  --name {place.name}   ({place.socket})" for place in found)
             raise click.UsageError(f"several orchestrators are running; choose one (or set {VARIABLE}):\n{listed}")
         return str(found[0].socket)
+
+
+def none_running() -> str:
+    """Return one line: where there is none, and what to do."""
+    return (
+        f"no orchestrator is running in {places.runtime_folder()}: start one (`orchestree run TARGET`), "
+        "or say where its socket is (--socket PATH)"
+    )
 
 
 def running() -> list[places.Place]:
@@ -104,8 +112,16 @@ def complete_path(context: click.Context, parameter: click.Parameter, incomplete
         graph = chosen(context).client(COMPLETION_S).get("/graph")
     except Exception:  # whatever it is, the person is in the middle of typing
         return []
-    paths = [node["path"] or "/" for node in graph["nodes"]]
+    given = (context.params.get("paths") or ()) if parameter.nargs == -1 else ()
+    paths = [node["path"] or "/" for node in graph["nodes"] if node["path"] not in given]
     return [CompletionItem(path) for path in paths if path.startswith(incomplete)]
+
+
+def complete_file(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete the name of a file."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 class ControlCommand(Command):

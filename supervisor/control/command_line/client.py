@@ -20,6 +20,9 @@ ANSWER_S: Final = 15.0
 CONNECT_S: Final = 10
 """Seconds in which there has to be room for another connection."""
 
+PART: Final = 65_536
+"""Bytes of a stream that are read at once."""
+
 Query = Mapping[str, "str | int | float | None"]
 """Parameters of a request; what is None or empty is left out."""
 
@@ -41,6 +44,10 @@ class Refused(Exception):
 
 class Unreachable(Exception):
     """There is no orchestrator to talk to; the message is one line."""
+
+
+class ConnectionLost(Unreachable):
+    """An orchestrator that was answering has gone before the end of its answer."""
 
 
 class Connection(HTTPConnection):
@@ -104,6 +111,7 @@ class Asked:
 
         Raises:
             Refused: the orchestrator said no.
+            ConnectionLost: it was killed meanwhile, or somebody cut the connection.
             Unreachable: it has gone before it answered.
         """
         try:
@@ -111,6 +119,8 @@ class Asked:
                 if response.status != 200:
                     _checked(response)
                 yield from messages(_lines(response))
+        except (HTTPException, OSError):
+            raise ConnectionLost(f"connection lost: the orchestrator at {self._socket} has gone") from None
         finally:
             self._connection.close()
 
@@ -194,11 +204,11 @@ def _checked(response: HTTPResponse) -> Any:
 
 
 def _lines(response: HTTPResponse) -> Iterator[bytes]:
-    try:
-        while line := response.readline():
-            yield line
-    except (HTTPException, OSError):
-        return  # an orchestrator that was killed has ended, too
+    """Yield whole lines until the orderly end of the body. Its own readline() would take any end for that."""
+    rest = b""
+    while part := response.read1(PART):
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
 
 
 def _why(error: Exception) -> str:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
-from orchestree.strategies.errors import SpecError, did_you_mean
+from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.event_json import to_json
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.event_types import EventType
@@ -22,29 +20,29 @@ def read_events(file: Path, query: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the events that fit the parameters of the API's ``/events``, oldest first.
 
     Raises:
-        Failed: the file cannot be read.
-        click.UsageError: there is no such type of event.
+        Failed: the file cannot be read, or is no history file, or a value makes no sense.
     """
-    wanted = EventQuery(
-        path=query["path"] or "",
-        types=_types(query["type"]),
-        since=query["since"],
-        after=query["after"],
-        before=query["before"],
-        run=query["run"],
-        limit=query["limit"],
-    )
+    if file.is_dir():
+        raise Failed(f"{file} is a folder, not a history file")
     try:
+        wanted = EventQuery(
+            path=query["path"] or "",
+            types=frozenset(map(EventType, query["type"].split(","))) if query["type"] else None,
+            since=query["since"],
+            after=query["after"],
+            before=query["before"],
+            run=query["run"],
+            limit=query["limit"],
+        )
         events = HistoryReader(file).query(wanted)
     except (OSError, SpecError) as error:
-        raise Failed(str(error)) from None
+        raise Failed(_for_a_reader(file, error)) from None
     return [{**to_json(event), "text": describe(event)} for event in events]
 
 
-def _types(names: str) -> frozenset[EventType] | None:
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    known = [str(type) for type in EventType]
-    for name in found:
-        if name not in known:
-            raise click.UsageError(f"there is no type of event {name!r}{did_you_mean(name, known)}")
-    return frozenset(map(EventType, found)) or None
+def _for_a_reader(file: Path, error: OSError | SpecError) -> str:
+    """Return what is wrong, without the advice for whoever wants to write a history there."""
+    is_no_database = getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_NOTADB"
+    if is_no_database or "another application" in str(error):
+        return f"{file} is not a history file"
+    return str(error)

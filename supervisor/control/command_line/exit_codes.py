@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Any, Final
 
@@ -49,14 +54,37 @@ def failure_of(error: Refused | Unreachable) -> Failed:
     return Failed(error.detail, Exit.NOT_PERMITTED if error.status in REFUSALS else Exit.FAILED)
 
 
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn into `Failed` that stdout takes no more; a reader that has gone is left to click.
+
+    Nothing but writing to stdout may raise an OSError in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        with suppress(OSError):  # a stdout that is no file
+            # What could not be written is still in its buffer, and Python would try again at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Failed(f"cannot write to stdout: {(error.strerror or str(error)).lower()}") from None
+
+
 class Command(click.Command):
-    """A command whose errors are one line each, and which Ctrl-C ends without a word."""
+    """A command whose errors are one line each."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        """Parse the command's words, and perhaps show its help."""
+        if sys.stdout is None:
+            raise Failed("cannot write to stdout: it is closed")
+        with writing():
+            return super().make_context(*arguments, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
         try:
-            return super().invoke(ctx)
+            with writing():
+                return super().invoke(ctx)
         except (Refused, Unreachable) as error:
             raise failure_of(error) from None
-        except KeyboardInterrupt:
-            ctx.exit(Exit.INTERRUPTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Final
 
@@ -43,6 +44,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` as `printable`, but for its line breaks: what follows the first line is indented."""
+    first, *others = (printable(line) for line in re.split(r"\r?\n", text))
+    return "\n".join([first, *(f"    {line}".rstrip() for line in others)])
 
 
 def shortened(text: str, most: int) -> str:

@@ -18,16 +18,16 @@ def seconds_in(text: str) -> float | None:
 
 
 def moment(text: str, now: float) -> float:
-    """Return the wall time (seconds since 1970) of an ISO time, or of so long before `now`.
+    """Return the wall time (seconds since 1970) of an ISO time, or of so long before `now`: ``10m``, ``10m ago``.
 
     Raises:
         ValueError: it is neither; the message says what is possible.
     """
-    ago = seconds_in(text)
+    ago = seconds_in(text.removesuffix(" ago"))
     if ago is not None:
         return now - ago
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is neither a duration (10m, 1h30m) nor a time (2026-11-22T14:58:01)") from None
+        raise ValueError(f"{text!r} is neither so long ago (10m, 1h30m ago) nor a time (2026-11-22T14:58:01)") from None
     return found.timestamp()  # without a zone it is local time

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from .choosing import complete_file
 from .human import printable
 from .tables import as_json, print_json
 
 if TYPE_CHECKING:
-    from orchestree.supervisor.effective import EffectiveValue
+    from orchestree.supervisor.control.settings.keys import Given
+    from orchestree.supervisor.control.settings.shown import EffectiveValue
     from orchestree.supervisor.orchestrator import Orchestrator
     from orchestree.supervisor.order import StartStep
-    from orchestree.supervisor.overrides import Given
 
     from .target import Use
 
@@ -63,7 +64,7 @@ def _takes_target(command: _Function) -> _Function:
         click.option("--config", "file", metavar="FILE.toml", help="The same keys as tables: [agents.writer-a]."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one field; can be repeated."),
         click.argument("arguments", nargs=-1),
-        click.argument("target"),
+        click.argument("target", shell_complete=complete_file),
     ):
         command = decorate(command)
     return command
@@ -125,19 +126,19 @@ def check(
 def _given(options: tuple[str, ...], file: str | None) -> Given:
     """Return what was set from outside, not yet compared with the tree."""
     from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor import overrides
+    from orchestree.supervisor.control.settings import keys
 
     settings = []
     for text in options:
-        setting = overrides.option(text)
+        setting = keys.option(text)
         if setting is None:
             raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint="--set")
         settings.append(setting)
     try:
-        tables = None if file is None else overrides.toml_tables(_content(file), file)
+        tables = {} if file is None else keys.toml_tables(_content(file), file)
     except SpecError as error:
         raise BadTarget(str(error)) from None
-    return overrides.Given(tuple(settings), file or "", tables, overrides.variables(os.environ))
+    return keys.Given(tuple(settings), file or "", tables, keys.variables(os.environ))
 
 
 def _content(file: str) -> str:
@@ -161,30 +162,30 @@ def _allow_many_files() -> None:
 
 def _run(orchestrator: Orchestrator, given: Given) -> int:
     from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor.overriding import override
+    from orchestree.supervisor.control.settings.applying import apply
 
-    from .progress import Progress
+    from .waiting_logged import WaitingLog
 
     try:
-        override(orchestrator, given)
+        apply(given, orchestrator)
     except SpecError as error:
         return _bad(error)
-    with Progress(orchestrator):
+    with WaitingLog(orchestrator):
         return orchestrator.simple_join()
 
 
 def _check(orchestrator: Orchestrator, given: Given, *, show_all: bool, as_json: bool) -> int:
     """Print what would be started with which values, or what is wrong; return the exit code."""
     from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor.effective import DEFAULT, effective_values
-    from orchestree.supervisor.overriding import override
+    from orchestree.supervisor.control.settings.applying import apply
+    from orchestree.supervisor.control.settings.shown import DEFAULT, effective_values
 
     try:
-        overridden = override(orchestrator, given)
+        sources = apply(given, orchestrator)
         steps = orchestrator.check()
     except SpecError as error:
         return _bad(error)
-    values = [one for one in effective_values(orchestrator, overridden) if show_all or one.source != DEFAULT]
+    values = [one for one in effective_values(orchestrator, sources) if show_all or one.source != DEFAULT]
     if as_json:
         print_json({"start_order": [asdict(step) for step in steps], "values": [asdict(one) for one in values]})
     else:
@@ -200,7 +201,7 @@ def _bad(error: Exception) -> int:
 
 
 def _show(steps: Sequence[StartStep], values: Sequence[EffectiveValue]) -> None:
-    from orchestree.supervisor.override_values import as_text
+    from orchestree.supervisor.control.settings.shown import as_text
 
     rows = [
         [

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import click
 
-from .choosing import Choice, ControlCommand, path_argument, running
+from .choosing import Choice, ControlCommand, none_running, path_argument, running
 from .client import Client, Refused, Unreachable
 from .exit_codes import Command, Exit, Failed
-from .human import duration, printable, shortened, size
+from .human import duration, printable, size
 from .tables import STATE, as_json, is_coloured, painted, print_json, print_table
 
-NOTE_LENGTH: Final = 60
-"""Characters of a note in a table; `inspect` shows all of it."""
+HELP_LENGTH: Final = 80
+"""Characters of what a command does, in a list of them."""
+
+NOTES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "queued": "max_workers reached",
+        "wedged": "cannot be killed; replace_wedged starts another beside it",
+    }
+)
+"""What to say of agents in these states."""
 
 LOOK_S: Final = 2.0
 """Seconds that `ls` waits for each orchestrator."""
@@ -28,6 +37,8 @@ def ls(as_json: bool) -> None:
     With --json what each says at /health; of one that does not answer there is name, socket, status and detail.
     """
     found = [_health(place.name, str(place.socket)) for place in running()]
+    if not found:
+        click.echo(none_running(), err=True)
     if as_json:
         print_json(found)
         return
@@ -51,7 +62,8 @@ def ls(as_json: bool) -> None:
 def ps(choice: Choice, check: bool, quiet: bool, as_json: bool) -> None:
     """List the agents in their start order."""
     client = choice.client()
-    agents = client.get("/agents")
+    nodes = client.get("/agents", {"supervisors": 1} if check else None)
+    agents = [node for node in nodes if node["kind"] == "agent"]
     if as_json:
         print_json(agents)
     elif quiet:
@@ -61,7 +73,7 @@ def ps(choice: Choice, check: bool, quiet: bool, as_json: bool) -> None:
         heads = ("PATH", STATE, "UPTIME", "EXECUTOR", "PID", "RESTARTS", "CPU", "MEMORY", "NOTE")
         print_table(heads, map(_agent_row, agents))
     if check:
-        _expect_health(client)
+        _expect_health(nodes)
 
 
 @click.command(cls=ControlCommand)
@@ -92,7 +104,7 @@ def stats(choice: Choice, path: str | None, as_json: bool) -> None:
         figures = client.get("/stats")
         print_json(figures) if as_json else _print_figures(figures)
         return
-    agents = client.get("/agents", {"path": path})
+    agents = client.get("/stats", {"path": path or "/"})
     if as_json:
         print_json(agents)
         return
@@ -134,12 +146,14 @@ def commands(context: click.Context, choice: Choice, as_json: bool) -> None:
     With --json an array of names.
     """
     allowed: list[str] = choice.client().get("/health")["commands"]
+    if "events" in allowed:  # which is all that it asks for
+        allowed = sorted([*allowed, "history"])
     if as_json:
         print_json(allowed)
         return
     group = context.parent.command if context.parent else None
     known = group.commands if isinstance(group, click.Group) else {}
-    rows = [(name, known[name].get_short_help_str(NOTE_LENGTH) if name in known else "") for name in allowed]
+    rows = [(name, known[name].get_short_help_str(HELP_LENGTH) if name in known else "") for name in allowed]
     print_table(("COMMAND", "WHAT IT DOES"), rows)
 
 
@@ -150,9 +164,10 @@ def note(node: dict[str, Any]) -> str:
     elif node["waiting_for"]:
         first = f"waits for {', '.join(node['waiting_for'])}"
     else:
-        first = ""
-    crash = f"last crash: {node['last_crash']['message']}" if node["last_crash"] else ""
-    return printable(shortened("; ".join(filter(None, (first, crash))), NOTE_LENGTH))
+        first = NOTES.get(node["state"], "")
+    is_over_it = node["state"] == "ready" and node["streak"] == 0
+    crash = f"last crash: {node['last_crash']['message']}" if node["last_crash"] and not is_over_it else ""
+    return printable("; ".join(filter(None, (first, crash))))
 
 
 def _health(name: str, socket: str) -> dict[str, Any]:
@@ -178,9 +193,8 @@ def _agent_row(agent: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _expect_health(client: Client) -> None:
-    """Fail if an agent or a supervisor is parked or wedged."""
-    nodes = [node for _, node in _branches(client.get("/tree"), "", "")]
+def _expect_health(nodes: list[dict[str, Any]]) -> None:
+    """Fail if one of these agents and supervisors is parked or wedged."""
     bad = [f"{node['path'] or '/'} is {node['state']}" for node in nodes if node["state"] in ("parked", "wedged")]
     if bad:
         raise Failed(", ".join(bad), Exit.UNHEALTHY)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import click
 
 from .choosing import Choice, ControlCommand, path_argument
-from .client import Refused, Unreachable, agent_route
-from .exit_codes import Exit, Failed, failure_of
+from .client import Client, Refused, Unreachable, agent_route
+from .exit_codes import REFUSALS, Exit, Failed, failure_of
 from .human import duration, printable
 from .tables import as_json, print_json
 from .waiting_shown import Answer, answers_of
+from .waiting_words import MOVING
 
 LONGEST_S: Final = 3600.0
 """Seconds that `--wait` waits at most, and if none are given."""
@@ -26,10 +29,16 @@ AT_ONCE: Final = 100
 NOT_UP: Final = frozenset({"backoff", "parked", "failed", "wedged"})
 """States in which an agent did not come up that somebody waited for."""
 
+HELD_UP: Final = frozenset({"waiting", "queued"})
+"""States in which an agent waits for something else until it starts."""
+
 GRAVITY: Final = (Exit.NO_ORCHESTRATOR, Exit.NOT_PERMITTED, Exit.FAILED, Exit.WAIT_RAN_OUT)
 """Of several failures the first of these is the exit code."""
 
-_NUMBER: Final = re.compile(r"\d+(\.\d+)?|\.\d+")
+AS_JSON: Final[Mapping[str, str]] = MappingProxyType({"None": "null", "True": "true", "False": "false"})
+"""How a VALUE is written that the orchestrator writes as Python does."""
+
+_NUMBER: Final = re.compile(r"-?(\d+(\.\d+)?|\.\d+)")
 
 
 class WaitingCommand(ControlCommand):
@@ -69,7 +78,7 @@ wait_option = click.option(
 def start(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """Start agents that do not run.
 
-    PATH is an agent, or a supervisor for all below it.
+    PATH is an agent, or a supervisor for all below it. If one of several does not exist, nothing is done.
 
     Returns when it is accepted; with --wait, when it is ready, completed or has to wait for something else.
     """
@@ -83,7 +92,7 @@ def start(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: b
 def stop(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """Stop agents, and keep them down.
 
-    PATH is an agent, or a supervisor for all below it.
+    PATH is an agent, or a supervisor for all below it. If one of several does not exist, nothing is done.
 
     Returns when it is accepted; with --wait, when it has stopped.
     """
@@ -97,7 +106,8 @@ def stop(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bo
 def restart(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """Stop agents and start them at once.
 
-    PATH is an agent, or a supervisor for all below it; also one that is parked or waits for its restart.
+    PATH is an agent, or a supervisor for all below it; also one that is parked or waits for its restart. If one of
+    several does not exist, nothing is done.
 
     Returns when it is accepted; with --wait, when it is ready, completed or has to wait for something else.
     """
@@ -117,11 +127,11 @@ def shutdown(choice: Choice, wait: float | None, timeout: float | None, as_json:
     """
     client = choice.client()
     body = {} if timeout is None else {"timeout": timeout}
-    asked = client.ask("POST", "/shutdown", {"wait": wait}, body, wait or 0)
+    asked = client.ask("POST", "/shutdown", {"wait": _seconds(wait)}, body, wait or 0)
     answers = answers_of(client, "shutdown", {"": asked}, wait)
     answer = answers[""]
     if isinstance(answer, dict):
-        print_json(answer) if as_json else click.echo(_outcome(answer))
+        print_json(answer) if as_json else click.echo(_outcome(answer, {}))
     _finish("shutdown", answers, wait)
 
 
@@ -142,7 +152,7 @@ def set_policy(choice: Choice, path: str, changes: tuple[str, ...], as_json: boo
         print_json(answer)
         return
     for change in answer["changes"]:
-        click.echo(printable(f"{change['field']}: {change['old']} -> {change['new']}"))
+        click.echo(printable(f"{change['field']}: {_as_input(change['old'])} -> {_as_input(change['new'])}"))
     if not answer["changes"]:
         click.echo("nothing to change")
 
@@ -157,6 +167,12 @@ def _change(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def _as_input(text: str) -> str:
+    """Return what Python writes as a value would be given."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] == "'"
+    return text[1:-1] if is_quoted else AS_JSON.get(text, text)
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -167,10 +183,12 @@ def _steer(command: str, choice: Choice, paths: Sequence[str], wait: float | Non
     began = time.monotonic()
     answers: dict[str, Answer] = {}
     different = list(dict.fromkeys(paths))
+    if len(different) > 1 and (unknown := _unknown(client, different)):
+        _finish(command, unknown, wait)
     for first in range(0, len(different), AT_ONCE):
-        left = None if wait is None else max(0.0, wait - (time.monotonic() - began))
+        left = wait if not first or wait is None else max(0, math.ceil(wait - (time.monotonic() - began)))
         asked = {
-            path: client.ask("POST", agent_route(path, command), {"wait": left}, wait_s=left or 0)
+            path: client.ask("POST", agent_route(path, command), {"wait": _seconds(left)}, wait_s=left or 0)
             for path in different[first : first + AT_ONCE]
         }
         answers |= answers_of(client, command, asked, left)
@@ -178,9 +196,46 @@ def _steer(command: str, choice: Choice, paths: Sequence[str], wait: float | Non
     if as_json:
         print_json(list(good.values()))
     else:
+        reasons = _reasons(client, command, good.values())
         for path, answer in good.items():
-            click.echo(f"{path or '/'}  {_outcome(answer)}")
+            click.echo(f"{path or '/'}  {_outcome(answer, reasons)}")
     _finish(command, answers, wait)
+
+
+def _seconds(wait: float | None) -> float | None:
+    """Return `wait` as a person would write it, 5 for 5.0: it stands in an event."""
+    return int(wait) if wait is not None and wait == int(wait) else wait
+
+
+def _unknown(client: Client, paths: Sequence[str]) -> dict[str, Answer]:
+    """Return the refusal for each path at which there is nothing; none if this user may not look."""
+    try:
+        known = {node["path"] for node in client.get("/graph")["nodes"]}
+    except Refused as error:
+        if error.status in REFUSALS:
+            return {}
+        raise
+    refused: dict[str, Answer] = {}
+    for path in paths:
+        if path not in known:
+            try:
+                client.get(agent_route(path))  # it may have left the tree and still be known
+            except Refused as error:
+                if error.status not in REFUSALS:
+                    refused[path] = error
+    return refused
+
+
+def _reasons(client: Client, command: str, answers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what those wait for that were to start and have to wait, by path."""
+    if command == "stop" or not any(answer["state"] in HELD_UP for answer in answers):
+        return {}
+    try:
+        nodes = client.get("/agents", {"supervisors": 1})
+    except (Refused, Unreachable):  # it is not needed
+        return {}
+    reasons = {node["path"]: f" (for {', '.join(node['waiting_for'])})" for node in nodes if node["waiting_for"]}
+    return reasons | {node["path"]: " (for a free worker)" for node in nodes if node["queued"]}
 
 
 def _finish(command: str, answers: Mapping[str, Answer], wait: float | None) -> None:
@@ -193,11 +248,12 @@ def _finish(command: str, answers: Mapping[str, Answer], wait: float | None) -> 
         raise Failed(failures[-1].message, worst)
 
 
-def _outcome(answer: dict[str, Any]) -> str:
+def _outcome(answer: dict[str, Any], reasons: Mapping[str, str]) -> str:
     unchanged = "" if answer["changed"] else " (nothing to do)"
     others = [path for path in answer["pending"] if path != answer.get("path")]
     goes_on = f" (still on their way: {_some(others)})" if others else ""
-    return f"{answer['state']}{unchanged}{goes_on}"
+    reason = reasons.get(answer.get("path", ""), "") if answer["state"] in HELD_UP else ""
+    return f"{answer['state']}{reason}{unchanged}{goes_on}"
 
 
 def _failure(command: str, path: str, answer: Answer, wait: float | None) -> Failed | None:
@@ -207,9 +263,11 @@ def _failure(command: str, path: str, answer: Answer, wait: float | None) -> Fai
         return failure_of(answer)
     if wait is None:
         return None
-    if not answer["done"]:
-        pending = f", waits for {_some(answer['pending'])}" if answer["pending"] else ""
-        return Failed(f"{command} {shown}: not done after {duration(wait)}{pending}", Exit.WAIT_RAN_OUT)
+    others = [one for one in answer["pending"] if one != path]
+    # The state is newer than the rest: it may have got there in between.
+    if not answer["done"] and (others or answer["state"] in MOVING):
+        goes_on = f"waits for {_some(others)}" if others else f"it is {answer['state']}"
+        return Failed(f"{command} {shown}: not done after {duration(wait)}, {goes_on}", Exit.WAIT_RAN_OUT)
     if answer["state"] == "wedged" or (command in ("start", "restart") and answer["state"] in NOT_UP):
         return Failed(f"{command} {shown}: it is {answer['state']}; see `orchestree inspect {shown}`")
     return None

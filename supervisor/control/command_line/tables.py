@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
@@ -11,7 +12,11 @@ from typing import Any, Final
 
 import click
 
+from .human import shortened
+
 GAP: Final = "   "
+LEAST_WIDTH: Final = 20
+"""Characters of the last column that are shown even if the terminal has no room for them."""
 STATE: Final = "STATE"
 """Head of the column whose cells have the colour of the state that they name."""
 
@@ -26,8 +31,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table. All cells must be printable."""
-    for line in table(heads, rows, coloured=is_coloured()):
+    """Print a table, on a terminal as wide as that. All cells must be printable."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in table(heads, rows, coloured=is_coloured(), width=width):
         click.echo(line)
 
 
@@ -41,10 +47,20 @@ def print_json_line(value: Any) -> None:
     click.echo(json.dumps(value))
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, coloured: bool = False) -> list[str]:
-    """Return the lines of a table, each cell padded to the widest of its column, the last one not."""
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, coloured: bool = False, width: int | None = None
+) -> list[str]:
+    """Return the lines of a table, each cell padded to the widest of its column, the last one not.
+
+    That one is cut to a `width` of the whole.
+    """
     whole = [list(heads), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    if width is not None:
+        room = max(LEAST_WIDTH, width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
+        widths[-1] = min(widths[-1], room)
+        for row in whole:
+            row[-1] = shortened(row[-1], room)
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in whole]
     if coloured and STATE in heads:
         column = heads.index(STATE)

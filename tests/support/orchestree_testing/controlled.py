@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from click.testing import CliRunner, Result
 
-from orchestree.supervisor.control.cli import main
+from orchestree.supervisor.control.command_line.all_commands import orchestree
 
 from .scripts import Program, start_program, write
 
@@ -86,7 +86,7 @@ class Controlled:
 
     def cli(self, *arguments: str, expect: int = 0) -> Result:
         """Call a command in this process, as the command line would; its exit code must be the one expected."""
-        done = CliRunner().invoke(main, arguments, env=self.environment, prog_name="orchestree")
+        done = CliRunner().invoke(orchestree, arguments, env=self.environment, prog_name="orchestree")
         assert done.exit_code == expect, (done.stdout, done.stderr, done.exception)
         return done
 

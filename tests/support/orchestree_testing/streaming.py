@@ -102,8 +102,13 @@ class Client:
         return next(self._messages)
 
     def numbers(self, count: int) -> list[int]:
-        """Return the ids of the next `count` messages."""
-        return [int(self.next().id) for _ in range(count)]
+        """Return the numbers of the next `count` events."""
+        return [number_of(self.next()) for _ in range(count)]
+
+
+def number_of(message: Sent) -> int:
+    """Return the number of an event out of the id of its message."""
+    return int(message.id.rpartition(":")[2])
 
 
 class Served:

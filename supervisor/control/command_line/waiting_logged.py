@@ -1,19 +1,20 @@
-"""What a tree waits for while it starts or stops, in words; and log lines that say so while `run` does.
-
-The words need the standard library only, so that every command can use them.
-"""
+"""Log lines that say what a tree waits for while `run` starts or stops it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from loguru import logger
+
 from orchestree.strategies.errors import NotFound
+
+from .waiting_words import Waited, waiting_text
 
 if TYPE_CHECKING:
     from orchestree.supervisor.event_readers import EventIterator
@@ -26,7 +27,6 @@ NEXT_LINE_S: Final = 1.0
 """After a change, for the next line to say what has changed meanwhile."""
 SAME_LINE_S: Final = 5.0
 """Between a line and the next one when nothing is new."""
-MOST_NAMED: Final = 10
 
 _CHANGES: Final = (
     *("orchestrator_started", "orchestrator_stopping", "orchestrator_stopped", "agent_waiting", "agent_queued"),
@@ -36,47 +36,7 @@ _CHANGES: Final = (
 _STOPS: Final = ("orchestrator_stopping", "orchestrator_stopped")
 
 
-@dataclass(frozen=True, slots=True)
-class Waited:
-    """An agent, or a supervisor that is not up itself, that something waits for.
-
-    Attributes:
-        path: of it.
-        state: an `AgentState` or its text.
-        seconds: for how long it has been in it, or (``backoff``) until it starts again; None if that is not known.
-        waiting_for: names of the siblings that it waits for itself.
-    """
-
-    path: str
-    state: str
-    seconds: float | None = None
-    waiting_for: tuple[str, ...] = ()
-
-
-def waiting_text(agents: Iterable[Waited]) -> str:
-    """Return ``waiting for db (starting, 4 s), api (waits for db)``; with more than ten agents the rest as a number."""
-    named = list(agents)
-    rest = len(named) - MOST_NAMED
-    words = [f"{agent.path} ({_doing(agent)})" for agent in named[:MOST_NAMED]]
-    return "waiting for " + ", ".join(words) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _doing(agent: Waited) -> str:
-    seconds = None if agent.seconds is None else f"{agent.seconds:.0f} s"
-    match str(agent.state):
-        case "waiting" if agent.waiting_for:
-            return f"waits for {', '.join(agent.waiting_for)}"
-        case "queued":
-            return "waits for a free worker"
-        case "backoff":
-            return "starts again" if seconds is None else f"starts again in {seconds}"
-        case "ready":
-            return "still runs"
-        case state:
-            return state if seconds is None else f"{state}, {seconds}"
-
-
-class Progress:
+class WaitingLog:
     """While entered: log lines about a start or a stop of `orchestrator` that takes long.
 
     A thread of its own reads the events. While the tree just runs it sleeps until the stop.
@@ -91,7 +51,7 @@ class Progress:
         self._is_prepared = False
         self._left = False
         self._since: dict[tuple[str, str], float] = {}  # when the latest event of a type came, by path and type
-        self._thread = threading.Thread(target=self._run, name="orchestree-progress", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="orchestree-waiting", daemon=True)
 
     def __enter__(self) -> Self:
         """Begin, before the start."""
@@ -142,15 +102,11 @@ class Progress:
         if not self._is_prepared:
             return [Waited("the tree", "being prepared", time.monotonic() - self._began)]
         agents = list(self._agents({"starting", "waiting", "queued", "backoff"}))
-        starting = [agent for agent in agents if agent.state == "starting"]
-        return starting + [agent for agent in agents if agent.state != "starting"] if starting else None
+        return agents if any(agent.state == "starting" for agent in agents) else None
 
     def _stopping(self) -> list[Waited]:
         """Return the agents that are not down yet, in the order in which they end."""
-        agents = list(self._agents({"stopping", "starting", "ready"}))[::-1]
-        return [agent for agent in agents if agent.state == "stopping"] + [
-            agent for agent in agents if agent.state != "stopping"
-        ]
+        return list(self._agents({"stopping", "starting", "ready"}))[::-1]
 
     def _agents(self, states: set[str], path: str = "") -> Iterator[Waited]:
         """Yield the agents below `path` that are in one of `states`, in start order; a supervisor that waits as one."""
@@ -185,8 +141,6 @@ class _Lines:
 
     def say(self, agents: list[Waited]) -> None:
         """Write a line if it says something else than the one before, or that one is old."""
-        from loguru import logger  # not for those who only want the words
-
         now, bare = time.monotonic(), [replace(agent, seconds=None) for agent in agents]
         if self._said_at is None or bare != self._said or now >= self._said_at + SAME_LINE_S:
             if agents:
