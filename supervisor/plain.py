@@ -28,6 +28,8 @@ MAX_TEXT: Final = 10_000
 """Characters of one text."""
 MAX_TEXT_TOGETHER: Final = 100_000
 """Characters of all texts and keys of one value together."""
+_WITHOUT_PARTS: Final = frozenset({"datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo"})
+"""Modules of the standard library whose objects contain no others."""
 LEFT_OUT: Final = "..."
 """Stands where something was cut."""
 UNREADABLE: Final = "<it raised when it was looked at>"
@@ -37,7 +39,7 @@ def plain(value: object, mask: Masker = NO_SECRETS, *, run_code: bool = True) ->
     """Return `value` as JSON knows it. Any thread; never raises.
 
     Without `run_code` nothing that a user wrote is called, since it may never return: an object whose class has a
-    ``__repr__`` of its own is shown by the name of its class, and so is a mapping or set of a class of its own.
+    ``__repr__`` of its own is shown by the name of its class, and so is a container that iterates by code of its own.
 
     Dataclasses, pydantic models and mappings become objects with text as keys, lists, tuples, sets and deques
     arrays, enums their value, NaN, infinities and integers beyond 64 bits text, and anything else its ``repr``.
@@ -129,9 +131,14 @@ class _Plainer:
             for method in methods
         )
 
+    def _may_show(self, value: object) -> bool:
+        """Return whether ``repr(value)`` runs nothing of a user's, nor of what is in there."""
+        kind = type(value)
+        return self._run_code or kind.__repr__ is object.__repr__ or kind.__module__.partition(".")[0] in _WITHOUT_PARTS
+
     def _text_of(self, value: object) -> str:
         try:
-            return self._cut(repr(value) if self._may_run(type(value).__repr__) else f"<{type(value).__name__}>")
+            return self._cut(repr(value) if self._may_show(value) else f"<{type(value).__name__}>")
         except BaseException:
             return UNREADABLE
 

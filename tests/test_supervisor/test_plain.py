@@ -8,7 +8,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, strategies as some
@@ -155,3 +156,47 @@ def test_secrets_that_a_mask_knows_are_hidden_in_texts_and_keys_even_where_a_tex
         MASK: {"x": 1, "password": MASK},
     }
     assert plain("x" * (MAX_TEXT - 5) + "hunter2", mask) == "x" * (MAX_TEXT - 5) + MASK + "..."
+
+
+class Forbidden:
+    """Everything of it that can be called ends the test."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("it was called")
+
+
+class ForbiddenDict(dict[str, object]):
+    def items(self) -> Any:
+        raise AssertionError("it was called")
+
+
+class ForbiddenMapping(Mapping[str, object]):
+    def __getitem__(self, key: str) -> object:
+        raise AssertionError("it was called")
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("it was called")
+
+    def __len__(self) -> int:
+        return 1
+
+    __repr__ = Forbidden.__repr__
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Forbidden(), "<Forbidden>"),
+        ([Forbidden(), 1], ["<Forbidden>", 1]),
+        ({"a": Forbidden(), "token": "x"}, {"a": "<Forbidden>", "token": MASK}),
+        (ForbiddenDict(a=1), "<ForbiddenDict>"),
+        (ForbiddenMapping(), "<ForbiddenMapping>"),
+        (Path("/x"), "PosixPath('/x')"),
+        (Colour.RED, "red"),
+        (Point(1), {"x": 1, "password": MASK}),
+        (ValueError(Forbidden()), "<ValueError>"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_code_of_a_users_runs_where_it_must_not(value: object, expected: object) -> None:
+    assert plain(value, run_code=False) == expected
