@@ -39,7 +39,7 @@ FROM json_each(?)
 
 _NOTE_TOPICS: Final = """
 INSERT INTO topics (path, type, era)
-SELECT DISTINCT json_extract(value, '$[2]'), json_extract(value, '$[1]'), ?2 FROM json_each(?1) WHERE true
+SELECT DISTINCT json_extract(value, '$[2]'), json_extract(value, '$[1]'), ? FROM json_each(?) WHERE true
 ON CONFLICT (path, type) DO UPDATE SET era = excluded.era
 """
 _NOTE_COVERS: Final = """
@@ -242,7 +242,7 @@ class SqliteHistory:
     def _note(self, topics: Iterable[tuple[str, EventType]]) -> None:
         """Note topics, and those above them, as seen in this era. A few statements, however many there are."""
         pairs = _dumps([[path, type, above] for path, type in topics for above in _upwards(path)])
-        self._connection.execute(_NOTE_TOPICS, (pairs, self._era))
+        self._connection.execute(_NOTE_TOPICS, (self._era, pairs))
         self._connection.execute(_NOTE_COVERS, (pairs,))
         self._topics.update({(path, type): id for path, type, id in json.loads(self._one(_IDS, pairs))})
 
@@ -267,7 +267,7 @@ class SqliteHistory:
             self._connection.execute("DELETE FROM spans WHERE block = ?", (block,))
             self._span(first, last)
             self._connection.execute(
-                "DELETE FROM marks WHERE block = ?1 AND NOT EXISTS (SELECT 1 FROM spans WHERE block = ?1)", (block,)
+                "DELETE FROM marks WHERE block = ? AND block NOT IN (SELECT block FROM spans)", (block,)
             )
         return block is not None or done.rowcount == FORGOTTEN_AT_ONCE
 
@@ -293,9 +293,9 @@ class SqliteHistory:
 
     def _span(self, first: int, last: int) -> None:
         self._connection.execute(
-            "INSERT OR REPLACE INTO spans SELECT seq / ?1, min(time), max(time)"
-            " FROM events WHERE seq BETWEEN ?2 AND ?3 GROUP BY seq / ?1",
-            (BLOCK, first, last),
+            f"INSERT OR REPLACE INTO spans SELECT seq / {BLOCK}, min(time), max(time)"
+            f" FROM events WHERE seq BETWEEN ? AND ? GROUP BY seq / {BLOCK}",
+            (first, last),
         )
 
     def _tail(self) -> int:
