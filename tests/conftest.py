@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +41,14 @@ def no_folder_is_imported_under_its_bare_name() -> Iterator[None]:
     """A second copy of a class, under a second name, would make `isinstance` lie."""
     yield
     assert not BARE_NAMES & sys.modules.keys()
+
+
+@pytest.fixture(autouse=True)
+def threads_of_earlier_tests_do_not_count() -> None:
+    """Some hang on purpose, and nobody can end a thread."""
+    if (trees := sys.modules.get("orchestree_testing.trees")) is not None:
+        trees.of_earlier_tests.clear()
+        trees.of_earlier_tests.update(threading.enumerate())
 
 
 @pytest.fixture

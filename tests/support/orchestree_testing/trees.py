@@ -126,16 +126,20 @@ class Switch:
         return {"execute": self.execute, "on_stop": self.on_stop}
 
 
+of_earlier_tests: set[threading.Thread] = set()
+"""Threads that ran when the test began; `conftest.py` sees to it."""
+
+
 def threads_left(before: Collection[threading.Thread] = ()) -> list[str]:
-    """Return the names of the product's threads, `before` apart, that do not end within `PATIENCE`.
+    """Return the names of the product's threads that do not end within `PATIENCE`, `before` and earlier tests' apart.
 
     The thread of an agent says that its run has ended before it ends itself.
     """
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("orchestree")]
+    known = {*before, *of_earlier_tests}
+    threads = [each for each in threading.enumerate() if each.name.startswith("orchestree") and each not in known]
     for thread in threads:
-        if thread not in before:
-            thread.join(PATIENCE)
-    return [thread.name for thread in threads if thread not in before and thread.is_alive()]
+        thread.join(PATIENCE)
+    return [thread.name for thread in threads if thread.is_alive()]
 
 
 def types(tree: Orchestrator, path: str) -> list[EventType]:
