@@ -126,9 +126,19 @@ def test_after_the_rest_of_such_a_body_the_connection_goes_on() -> None:
 
 
 @pytest.mark.slow
-def test_a_handler_that_takes_its_time_with_a_body_costs_nobody_the_connection() -> None:
+def test_a_handler_that_takes_its_time_with_a_body_costs_nobody_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, look = asyncio.Semaphore(0), Connection._drop_unless_excused
+
+    def watched(connection: Connection) -> None:
+        look(connection)
+        looked.release()
+
+    monkeypatch.setattr(Connection, "_drop_unless_excused", watched)
+
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(3):  # times that the limit has passed
+                await looked.acquire()
         await reads_body(scope, receive, send)
 
     with serving(app, body_s=0.05) as server, dial(server) as client:

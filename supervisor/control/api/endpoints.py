@@ -13,6 +13,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orchestree.supervisor.agent_logs import LogLine
 from orchestree.supervisor.event_readers import EventFilter
 from orchestree.supervisor.history import EventQuery
 from orchestree.supervisor.permissions import Authority, Who
@@ -280,7 +281,7 @@ ENDPOINTS: Final = (
     Endpoint(
         method="GET", route="/agents/{path}/logs", command="logs",
         about="The last lines of an agent, or of all below a supervisor.",
-        handle=_logs, answers={200: list[views.LogRecord]}, parameters=_LOGS, streams=True,
+        handle=_logs, answers={200: list[LogLine]}, parameters=_LOGS, streams=True,
         refusals=(*_UNKNOWN, *_SLOW),
     ),
     Endpoint(

@@ -28,7 +28,7 @@ from .usage import Usages
 
 if TYPE_CHECKING:
     from orchestree.agents.ends import CrashReport
-    from orchestree.supervisor.agent_logs import AgentLogs
+    from orchestree.supervisor.agent_logs import AgentLogs, LogLine
     from orchestree.supervisor.events import Event
     from orchestree.supervisor.orchestrator import Orchestrator
 
@@ -121,11 +121,10 @@ class Reader:
             children=children,
         )
 
-    def logs(self, path: str, lines: int) -> list[views.LogRecord]:
+    def logs(self, path: str, lines: int) -> list[LogLine]:
         """Return the last lines of an agent, or of all below a supervisor, oldest first. Raises `NotFound`."""
         self.orchestrator.status(path)
-        found = self.agent_logs.lines(path, lines)
-        return [views.LogRecord(**{name: getattr(line, name) for name in _LOG_FIELDS}) for line in found]
+        return self.agent_logs.lines(path, lines)
 
     def moving(self, path: str) -> tuple[str, ...]:
         """Return the paths of what starts or stops at `path` or below; none if nothing is there."""
@@ -194,9 +193,6 @@ class Reader:
             "cpu_percent": usage.cpu_percent,
             "memory_bytes": usage.memory_bytes,
         }
-
-
-_LOG_FIELDS: Final = tuple(field.name for field in fields(views.LogRecord))
 
 
 def event_record(event: Event) -> views.EventRecord:

@@ -225,18 +225,6 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogRecord:
-    """One line that an agent logged or printed, or of an event."""
-
-    time: float
-    level: str
-    path: str
-    incarnation: int
-    source: Literal["log", "stdout", "stderr", "event"]
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """What became of ``start``, ``stop`` or ``restart``.
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -71,10 +71,12 @@ wait_option = click.option(
 )
 
 
-@click.command(cls=WaitingCommand)
-@path_argument(many=True)
-@wait_option
-@as_json
+def _steering(act: Callable[..., None]) -> click.Command:
+    """Make a command that takes paths, and may wait for what it does to them."""
+    return click.command(cls=WaitingCommand)(path_argument(many=True)(wait_option(as_json(act))))
+
+
+@_steering
 def start(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """Start agents that do not run.
 
@@ -85,10 +87,7 @@ def start(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: b
     _steer("start", choice, paths, wait, as_json)
 
 
-@click.command(cls=WaitingCommand)
-@path_argument(many=True)
-@wait_option
-@as_json
+@_steering
 def stop(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """Stop agents, and keep them down.
 
@@ -99,10 +98,7 @@ def stop(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bo
     _steer("stop", choice, paths, wait, as_json)
 
 
-@click.command(cls=WaitingCommand)
-@path_argument(many=True)
-@wait_option
-@as_json
+@_steering
 def restart(choice: Choice, paths: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """Stop agents and start them at once.
 
