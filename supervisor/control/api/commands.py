@@ -141,8 +141,7 @@ class Commands:
         await _answer(driver.submit(Reconfigure(path, changes), after))
         if before.entry is None or after.entry is None:
             raise NotFound(f"{path!r}: it has left the tree")
-        told = policy_changes(before.entry, after.entry)
-        return views.Changes(path, tuple(views.Change(change.field, change.old, change.new) for change in told))
+        return views.Changes(path, policy_changes(before.entry, after.entry))
 
     async def shutdown(self, who: Who, timeout: float | None, wait: float | None, gone: Gone) -> views.Shutdown:
         """Stop the whole tree; return when that is accepted, or when it has ended, at most `wait` seconds later.

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from orchestree.agents.ends import CrashReport
+from orchestree.supervisor.events import PolicyChange
 from orchestree.supervisor.states import AgentState, RunMode
 
 Kind = Literal["agent", "supervisor"]
@@ -255,20 +256,11 @@ class Shutdown:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A field of the policy, before and after, as text."""
-
-    field: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
 class Changes:
     """What ``set`` changed; fields that had the value already are left out."""
 
     path: str
-    changes: tuple[Change, ...]
+    changes: tuple[PolicyChange, ...]
 
 
 def to_bytes(value: object) -> bytes:
