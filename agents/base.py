@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from .config import AgentConfig
 from .log_lines import RecordPatch
+from .metrics import AgentMetrics
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -81,6 +82,16 @@ class BaseAgent(ABC):
         life = self._orchestree
         patch = RecordPatch(life.run, life.masker(), life.keep_line)
         return bound.patch(patch) if patch else bound
+
+    @cached_property
+    def metrics(self) -> AgentMetrics:
+        """What the agent counts: ``self.metrics.counter("items_total", "Items written").inc()``.
+
+        It reaches ``/metrics`` of the orchestrator from every executor, with the label ``agent``. Counters and
+        histograms go on over restarts; gauges go away when their incarnation has ended. Any thread; never blocks. It
+        goes nowhere if nobody collects metrics, in a forked copy of the agent's process, and after the end.
+        """
+        return self._orchestree.metrics.get()
 
     @property
     def should_stop(self) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from .ends import CrashReport, ExitReason
+from .metric_data import MetricBatch, MetricsOfRun
+from .run_id import RunId as RunId
 from .secrets import Masker, secrets_of
 
 if TYPE_CHECKING:
@@ -18,16 +20,6 @@ if TYPE_CHECKING:
 
     from .base import BaseAgent
     from .config import AgentConfig
-
-
-class RunId(NamedTuple):
-    """One incarnation of one agent. What an older incarnation still sends is dropped by whoever reads it.
-
-    A tuple because it is the key of every table of runs.
-    """
-
-    path: str
-    incarnation: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +31,7 @@ class Launch:
             use it only for ends that the core does not see, such as a process that lingers after its last word.
         standby: keep the next incarnation ready beside this one.
         mask: hides the secrets of the agent; None if whoever needs it has to make it, as in another process.
+        metrics_series: most label sets that the agent's own metrics may have together; 0: nobody collects them.
     """
 
     run: RunId
@@ -48,6 +41,7 @@ class Launch:
     shutdown_s: float = 5.0
     standby: bool = False
     mask: Masker | None = field(default=None, repr=False, compare=False)
+    metrics_series: int = 0
 
     def masker(self) -> Masker:
         """Return what hides the secrets of the agent. May take a while if `mask` is None."""
@@ -74,6 +68,7 @@ class RunEnded:
         details: makes the traceback text; called after the restart was commanded, so that making
             it costs the restart nothing. None when `report` is already complete.
         survivors: pids of what the run has left behind and cannot be ended: a leak.
+        cpu_s: seconds of processor time of its process and of what that waited for; 0.0 where that is not known.
     """
 
     run: RunId
@@ -83,6 +78,7 @@ class RunEnded:
     classified: bool = False
     details: Callable[[], str] | None = field(default=None, compare=False)
     survivors: tuple[int, ...] = ()
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +153,29 @@ class KeepLine(Protocol):
         """
 
 
+class FollowMetrics(Protocol):
+    """Takes from the metrics of runs in its own process, when it likes. Any thread; never raises."""
+
+    def follow(self, run: RunId, metrics: MetricsOfRun) -> None:
+        """Take from `metrics` until `leave`; called at the run's first use of them."""
+
+    def leave(self, run: RunId) -> None:
+        """Take the rest, as the run has ended; close its metrics and let go of them. Unknown runs are ignored."""
+
+
+class KeepMetrics(FollowMetrics, Protocol):
+    """Keeps the totals of the agents' own metrics over their restarts.
+
+    Attributes:
+        series: most label sets that one agent may have; at least 1.
+    """
+
+    series: int
+
+    def apply(self, run: RunId, batch: MetricBatch) -> None:
+        """Add what a run in another process has sent. Any thread; never raises, and waits for no more than a copy."""
+
+
 RunReport = RunReady | RunEnded | RunMessage | RunProgress | RunMemory
 
 
@@ -167,11 +186,13 @@ class Host(Protocol):
         loop: the event loop of the supervision thread.
         agents_loop: the loop that coroutine agents are to run on; None: one in a thread of the executor's own.
         keep_line: takes a copy of what agents log and print; None if nobody wants that. Set before the first start.
+        keep_metrics: keeps the agents' own metrics; None if nobody collects them. Set before the first start.
     """
 
     loop: asyncio.AbstractEventLoop
     agents_loop: asyncio.AbstractEventLoop | None
     keep_line: KeepLine | None
+    keep_metrics: KeepMetrics | None
 
     def report(self, report: RunReport) -> None:
         """Hand in what happened. Any thread; never blocks; keeps the order per run; ignored after the end."""
@@ -180,9 +201,9 @@ class Host(Protocol):
 class Executor(Protocol):
     """Runs agents of one kind.
 
-    Every method is called in the supervision thread, never blocks and never raises for the failure of an agent:
-    that is a `RunEnded` with the cause ``start_failed`` or ``lost``. Each started run reports `RunEnded`
-    exactly once, and `RunReady` at most once before it.
+    Every method but `last_beat` is called in the supervision thread, never blocks and never raises for the failure
+    of an agent: that is a `RunEnded` with the cause ``start_failed`` or ``lost``. Each started run reports
+    `RunEnded` exactly once, and `RunReady` at most once before it.
     """
 
     can_kill: ClassVar[bool]
@@ -223,6 +244,12 @@ class Executor(Protocol):
 
         If the event loop that the run lives on is blocked, all runs on it are reported with what blocks it, and once
         more, without that, when it turns again.
+        """
+
+    def last_beat(self, run: RunId) -> float | None:
+        """Return when the run made progress last, in monotonic seconds; in the future while it waits on purpose.
+
+        None if there is no such run. Any thread; never waits or raises.
         """
 
     def measure(self, run: RunId) -> None:

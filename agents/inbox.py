@@ -18,10 +18,15 @@ class Inbox:
             others after a post, so that one of the two sides sees each post.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Post into `loop`, running or not."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_lag: Callable[[float], None] | None = None) -> None:
+        """Post into `loop`, running or not.
+
+        `on_lag` is called in the loop, once for each wake-up and after what that was for, with the seconds from it
+        until the loop turned; it must neither block nor raise.
+        """
         self.loop = loop
         self.closed = False
+        self._on_lag = on_lag
         self._actions: deque[Callable[[], None]] = deque()
         self._context = Context()  # nothing done here takes place in the context of whoever happened to post
         self._woken = False
@@ -64,9 +69,12 @@ class Inbox:
             self._call(self._urgent.popleft())
 
     def _drain(self) -> None:
+        lag = self.unread_s if self._on_lag is not None else 0.0
         self._woken = False
         for _ in range(len(self._actions)):  # what comes meanwhile has to wait for the loop's timers and readers
             self._call(self._actions.popleft())
+        if self._on_lag is not None:
+            self._on_lag(lag)
 
     def _call(self, action: Callable[[], None]) -> None:
         try:

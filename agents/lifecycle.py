@@ -30,7 +30,8 @@ from .ends import (
     Shutdown,
     abnormal,
 )
-from .executor import KeepLine, Launch, RunEnded, RunId
+from .executor import FollowMetrics, KeepLine, Launch, RunEnded, RunId
+from .metrics import RunMetrics
 from .pulse import Pulse
 from .secrets import NO_SECRETS, Masker
 
@@ -53,6 +54,7 @@ class Life:
         context: for ``on_stop()``, which belongs to the run as much as ``execute()`` does.
         keep_line: takes a copy of what the agent logs; None if nobody wants it.
         masker: returns what hides its secrets.
+        metrics: its own metrics.
     """
 
     stop: threading.Event | asyncio.Event
@@ -74,6 +76,7 @@ class Life:
         self.context: Context = copy_context()
         self.keep_line: KeepLine | None = None
         self.masker: Callable[[], Masker] = lambda: NO_SECRETS
+        self.metrics = RunMetrics(run)
 
     def begin_round(self) -> bool:
         """Note progress; return whether another round is to begin."""
@@ -111,6 +114,7 @@ class Life:
     def ended(self) -> RunEnded:
         """Return how the run ended, and let go of the exception. What it still wants to say nobody hears."""
         self.emit = _into_the_void
+        self.metrics.end()
         failure, self.failure = self.failure, None
         now = time.monotonic()
         known = Known(
@@ -183,7 +187,9 @@ class AsyncLife(Life):
         super()._record(error)
 
 
-def make_agent(launch: Launch, emit: Emit, keep_line: KeepLine | None = None) -> BaseAgent:
+def make_agent(
+    launch: Launch, emit: Emit, keep_line: KeepLine | None = None, follow_metrics: FollowMetrics | None = None
+) -> BaseAgent:
     """Return a fresh, bound instance; ``__init__`` is called by `run_hooks`, as the beginning of ``setup``.
 
     Raises:
@@ -193,6 +199,7 @@ def make_agent(launch: Launch, emit: Emit, keep_line: KeepLine | None = None) ->
     life = (AsyncLife if isinstance(agent, AsyncAgent) else SyncLife)(launch.run, emit)
     life.keep_line = keep_line
     life.masker = launch.masker
+    life.metrics = RunMetrics(launch.run, launch.metrics_series, follow_metrics)
     agent._bind(launch, life)
     return agent
 

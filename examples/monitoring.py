@@ -11,8 +11,11 @@
 
 The others notice nothing of that, and Ctrl-C ends all of them in reverse order.
 
+All of it can be scraped at http://127.0.0.1:9464/metrics (`--set metrics_port=0` for any free port), with what the
+agents count themselves: `host_percent`, `site_requests_total`, `prober_answer_seconds`. A second copy finds the port
+taken, says so, and does without. What Prometheus makes of it is drawn in metrics_session.txt.
+
 Shows, among others:
-    STARTED  orchestrator  orchestree: 5 agents; runs until it is stopped
     STARTING sensor        incarnation 1 (process)
     READY    sensor        after 0.01 s
     CRASHED  sensor        incarnation 1, up 2.01 s: ValueError: could not convert string to float: '21.4?C'
@@ -91,6 +94,9 @@ class Host(PeriodicProcessAgent):
         cpu = psutil.cpu_percent(interval=0.5)
         memory, disk = psutil.virtual_memory().percent, psutil.disk_usage("/").percent
         self.logger.info("cpu {:.0f} %, memory {:.0f} %, disk {:.0f} %", cpu, memory, disk)
+        percent = self.metrics.gauge("host_percent", "How much of the machine is in use", ["part"])
+        for part, value in {"cpu": cpu, "memory": memory, "disk": disk}.items():
+            percent.labels(part).set(value)
 
 
 @dataclass
@@ -106,12 +112,14 @@ class Site(Agent):
         self.folder = Path(mkdtemp())
         access_log = self.folder / "access.log"
         access_log.touch()
+        requests = self.metrics.counter("site_requests_total", "Pages that were fetched")
 
         class Page(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(f"{time.ctime()}\n".encode())
+                requests.inc()
 
             def log_message(self, format: str, *args: object) -> None:
                 with access_log.open("a") as log:
@@ -145,7 +153,9 @@ class Prober(PeriodicAsyncAgent):
         writer.close()
         if " 200 " not in status_line:
             raise ConnectionError(f"the site answered {status_line!r}")
-        self.logger.info("the site answered in {:.1f} ms", (time.monotonic() - started) * 1000)
+        took = time.monotonic() - started
+        self.metrics.histogram("prober_answer_seconds", "Time that the site took to answer").observe(took)
+        self.logger.info("the site answered in {:.1f} ms", took * 1000)
 
 
 class Tailer(LoopingAgent):
@@ -179,7 +189,7 @@ class Sensor(PeriodicProcessAgent):
         float(frame)
 
 
-orchestrator = Orchestrator(Orchestrator.Config(run_mode=RunMode.DAEMON))
+orchestrator = Orchestrator(Orchestrator.Config(run_mode=RunMode.DAEMON, metrics_port=9464))
 params = {"place": Place()}
 orchestrator.register_agent(Host, "host")
 orchestrator.register_agent(Site, "site", params=params, strategy="dependents")

@@ -40,5 +40,5 @@ class RestartWindow:
         return len(stamps) <= self.max_restarts
 
     def count(self, now: float) -> int:
-        """Return how many recorded restarts lie within the window at `now`."""
-        return sum(1 for stamp in self._stamps if now - stamp <= self.max_seconds)
+        """Return how many recorded restarts lie within the window at `now`. Any thread, also while one is recorded."""
+        return sum(1 for stamp in self._stamps.copy() if now - stamp <= self.max_seconds)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from pydantic import InstanceOf, ValidationInfo, field_validator
+from pydantic import InstanceOf, SecretStr, ValidationInfo, field_validator
 from tenacity import stop_after_attempt
 
 from orchestree.agents.config import StrictConfig
@@ -16,10 +19,13 @@ from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdown, Strategy
 
 from .permissions import permitted
+from .reachable import Killable
 from .spec import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, ChildEntry, SupervisorEntry, check_name
 from .states import RunMode
+from .world import ChooseNext, Settings
 
 _OFF: Final = MappingProxyType({"control": False, "history": None})
+_TOKEN: Final = re.compile("[!-~]+")
 
 
 class OrchestratorConfig(StrictConfig):
@@ -36,6 +42,11 @@ class OrchestratorConfig(StrictConfig):
             ``Backoff(stop=stop_after_attempt(5))`` in ``STOP_ON_EMPTY``; None restarts at once, always.
         max_workers: how many agents of the whole tree run at once; None for no limit.
         metrics_port: TCP port of the Prometheus endpoint; 0 for any free one, None for none.
+        metrics_host: address that it listens on. One that other machines reach needs a `metrics_token`.
+        metrics_required: the start fails (`StartError`) if the port cannot be had.
+        metrics_token: shown by whoever may scrape, as ``Authorization: Bearer <token>``; None lets everybody who
+            reaches the port.
+        metrics_series: how many series the own metrics of one agent may have; what goes beyond is left out.
         control: whether (or at which path) the control socket is opened.
         control_permissions: what whoever reaches that socket may do: ``full``, ``operate`` (read, start, stop,
             restart), ``read_only``, or a set of command names.
@@ -56,6 +67,10 @@ class OrchestratorConfig(StrictConfig):
     backoff: InstanceOf[Backoff] | None = Backoff()
     max_workers: int | None = None
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_required: bool = False
+    metrics_token: SecretStr | None = None
+    metrics_series: int = 1000
     control: bool | str = True
     control_permissions: Literal["full", "operate", "read_only"] | frozenset[str] = "full"
     history: str | None = None
@@ -80,10 +95,25 @@ class OrchestratorConfig(StrictConfig):
                 checks.count("history_rows", self.history_rows, least=1)
             if self.history_age is not None:
                 checks.seconds("history_age", self.history_age, allow_zero=False)
-            if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
-                raise SpecError(f"metrics_port={self.metrics_port!r}: must be from 0 to 65535")
+            self._check_metrics()
         except SpecError as error:
             raise SpecError(f"{self.__repr_name__()}: {error}") from None
+
+    def _check_metrics(self) -> None:
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise SpecError(f"metrics_port={self.metrics_port!r}: must be from 0 to 65535")
+        if self.metrics_required and self.metrics_port is None:
+            raise SpecError("metrics_required=True: needs metrics_port, which is None")
+        checks.count("metrics_series", self.metrics_series, least=1)
+        if not self.metrics_host:
+            raise SpecError("metrics_host='': must be an address of this machine, or a name")
+        if self.metrics_token is not None:
+            if not _TOKEN.fullmatch(self.metrics_token.get_secret_value()):
+                raise SpecError("metrics_token=...: must be one or more ASCII characters without spaces")
+        elif not _is_loopback(self.metrics_host):
+            raise SpecError(
+                f"metrics_host={self.metrics_host!r}: other machines may reach it, so metrics_token must be set"
+            )
 
     @field_validator("control_permissions", mode="before")
     @classmethod
@@ -126,6 +156,27 @@ class OrchestratorConfig(StrictConfig):
             return Backoff(stop=stop_after_attempt(5))
         return self.backoff
 
+    def settings(self, choose_next: ChooseNext | None) -> Settings:
+        """Return what the core of this tree is built from; `choose_next` as it is there."""
+        return Settings(
+            name=self.name,
+            run_mode=self.run_mode,
+            backoff=self.default_backoff(),
+            max_workers=self.max_workers,
+            strict_start=self.strict_start,
+            killable=Killable(),
+            draw=random.Random().random,
+            choose_next=choose_next,
+        )
+
     def __repr_name__(self) -> str:
         """Return the name that a user knows it by."""
         return "Orchestrator.Config"
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether nobody on another machine reaches what listens there; of a name nobody knows."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -122,6 +122,8 @@ class Core:
             len(agents),
             len(nodes) - len(agents),
             settings.socket,
+            settings.metrics_port,
+            settings.metrics_host,
         )
         for agent in agents:
             operations.say_registered(world, agent)

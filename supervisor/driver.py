@@ -9,14 +9,22 @@ import asyncio
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orchestree.agents.current import current_host
 from orchestree.agents.ends import CrashReport
-from orchestree.agents.executor import Executor, KeepLine, Launch, RunEnded, RunId, RunMessage, RunReport
+from orchestree.agents.executor import (
+    Executor,
+    KeepLine,
+    KeepMetrics,
+    Launch,
+    RunEnded,
+    RunId,
+    RunMessage,
+    RunReport,
+)
 from orchestree.agents.executors import executor_class
 from orchestree.agents.inbox import Inbox
 from orchestree.agents.lifecycle import failed_run
@@ -25,57 +33,21 @@ from orchestree.strategies.errors import NotRunning, OrchestreeError
 from .announcer import Announcer
 from .clock import Clock
 from .core import Core
+from .cpu_book import CpuBook
 from .events import Event, EventData, LeakFound, ServiceFailed
 from .inputs import Effect, Emit, Input, Refused, RunEffect, StartRun, Tick, TreeEnded
 from .masking import RunMasks
+from .message_gate import MessageGate
 from .runs import call, launch_of
 from .states import NOT_DUE_STATES
 from .status import Snapshot
 from .tree import AgentNode, Node
+from .waiter import Waiter, set_exception, set_result
 from .world import World
-
-MAX_PENDING_MESSAGES: Final = 1_000
-"""``AGENT_MESSAGE``s that may wait for the supervision thread; what comes beyond is dropped, and counted."""
 
 TELL_AFTER_S: Final = 0.001
 """Events and snapshots follow a decision by this much, so that what it started gets the interpreter first and a
 storm is told in batches. Nothing is held back while somebody waits for an operation."""
-
-
-class MessageGate:
-    """Lets messages in until too many wait for the supervision thread; then none until all of those were taken."""
-
-    def __init__(self) -> None:
-        """Begin with nobody inside."""
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._dropped = 0
-
-    def enter(self) -> bool:
-        """Return whether a message may come in; one that may not is counted. Any thread."""
-        with self._lock:
-            if self._dropped or self._inside >= MAX_PENDING_MESSAGES:
-                self._dropped += 1
-                return False
-            self._inside += 1
-            return True
-
-    def leave(self) -> int:
-        """Note that a message was taken; return how many were dropped if it was the last before a gap, else 0."""
-        with self._lock:
-            self._inside -= 1
-            if self._inside:
-                return 0
-            dropped, self._dropped = self._dropped, 0
-            return dropped
-
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """Somebody who waits until something is true of the tree."""
-
-    holds: Callable[[World], bool]
-    done: Future[None] = field(default_factory=Future)
 
 
 class Driver:
@@ -85,6 +57,8 @@ class Driver:
         loop: the event loop of the supervision thread.
         agents_loop: the loop that coroutine agents run on; None for one in a thread of its own.
         keep_line: takes what agents log and print, see `Host`.
+        keep_metrics: keeps what agents count, see `Host`.
+        cpu: what the processes of ended runs have used.
         ended: done when the tree has ended and everything was given back; cannot be cancelled.
         exit_code: of the tree; None while it runs.
         snapshots: by path, for readers in any thread.
@@ -97,6 +71,8 @@ class Driver:
         *,
         agents_loop: asyncio.AbstractEventLoop | None = None,
         keep_line: KeepLine | None = None,
+        keep_metrics: KeepMetrics | None = None,
+        on_lag: Callable[[float], None] | None = None,
         classify: Callable[[RunEnded], RunEnded] | None = None,
         on_ended: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
@@ -110,6 +86,9 @@ class Driver:
             publish: takes each event, in order; must not block.
             agents_loop: see the attribute.
             keep_line: see the attribute; None if nobody asks for what agents log and print.
+            keep_metrics: see the attribute; None if nobody asks for what agents count.
+            on_lag: takes, in the supervision thread after each wake-up, the seconds from that to its turn; must
+                neither block nor raise.
             classify: may change the reason of an end before the core sees it; must not block or raise.
             on_ended: called at the very end, in the supervision thread.
             clock: None stands for those of the machine.
@@ -120,6 +99,8 @@ class Driver:
         self.loop.set_exception_handler(self._callback_failed)
         self.agents_loop = agents_loop
         self.keep_line = keep_line
+        self.keep_metrics = keep_metrics
+        self.cpu = CpuBook()
         self.ended: Future[None] = Future()
         self.ended.set_running_or_notify_cancel()
         self.exit_code: int | None = None
@@ -130,7 +111,7 @@ class Driver:
         self._classify = classify
         self._telling: asyncio.TimerHandle | None = None
         self._on_ended = on_ended
-        self._inbox = Inbox(self.loop)
+        self._inbox = Inbox(self.loop, on_lag)
         self._executors: dict[str, Executor] = {}
         self._waiters: list[Waiter] = []
         self._promised: dict[Future[None], None] = {}
@@ -155,6 +136,11 @@ class Driver:
         """Whether the caller is the supervision thread."""
         return threading.current_thread() is self._thread
 
+    @property
+    def world(self) -> World:
+        """The tree, for readers that look up single things in it. It changes meanwhile."""
+        return self._core.world
+
     def refuse_to_block(self, call: str) -> None:
         """Raise `OrchestreeError` if waiting here would stop the loop whose agents the tree may have to wait for."""
         if self.agents_loop is not None and asyncio._get_running_loop() is self.agents_loop and not self.is_inside:
@@ -171,8 +157,8 @@ class Driver:
             try:
                 action()
             except BaseException as error:
-                _set_exception(waiter.done, error)
-            _set_result(waiter.done)
+                set_exception(waiter.done, error)
+            set_result(waiter.done)
 
         return self._promise(act, Waiter(lambda world: True))
 
@@ -196,6 +182,17 @@ class Driver:
     def emit_soon(self, data: EventData, path: str = "") -> None:
         """Publish an event that is no decision of the core: a failed handler, a failed service."""
         self._inbox.post(lambda: self._say(data, path))
+
+    def probe(self) -> None:
+        """Have the loop tell how long it takes to turn (`on_lag`), as soon as it does."""
+        if not self._inbox.closed:  # nobody would ever take it out
+            self._inbox.post(_do_nothing)
+
+    def last_beat(self, run: RunId) -> float | None:
+        """Return when a run made progress last, see `Executor.last_beat`; None if there is no such run."""
+        node = self.world.nodes.get(run.path)
+        executor = self._executors.get(node.entry.executor) if isinstance(node, AgentNode) else None
+        return executor.last_beat(run) if executor is not None else None
 
     def prepare(self) -> None:
         """Have the executors get ready for all agents. Supervision thread, before anything starts.
@@ -230,7 +227,7 @@ class Driver:
             self.loop.close()
             self._inbox.closed = True
             for done in list(self._promised):
-                _set_exception(done, NotRunning("the orchestrator has ended"))
+                set_exception(done, NotRunning("the orchestrator has ended"))
             if self.exit_code is not None:
                 with suppress(Exception):
                     self._on_ended()
@@ -243,7 +240,7 @@ class Driver:
             try:
                 act(waiter)
             except BaseException as error:
-                _set_exception(waiter.done, error)
+                set_exception(waiter.done, error)
                 if not isinstance(error, OrchestreeError):  # no mistake of the caller: a bug of ours
                     raise
 
@@ -251,7 +248,7 @@ class Driver:
         waiter.done.add_done_callback(lambda done: self._promised.pop(done, None))
         self._inbox.post(action)
         if self._inbox.closed:
-            _set_exception(waiter.done, NotRunning("the orchestrator has ended"))
+            set_exception(waiter.done, NotRunning("the orchestrator has ended"))
         return waiter.done
 
     def _begin_wait(self, waiter: Waiter, event: Input | None = None) -> None:
@@ -262,6 +259,8 @@ class Driver:
 
     def _take_report(self, report: RunReport) -> None:
         if isinstance(report, RunEnded):
+            if report.cpu_s and report.run.path in self.world.nodes:
+                self.cpu.enter(report.run, report.cpu_s)
             if self._classify is not None:
                 report = self._classify(report)
             self._announcer.expect(report)
@@ -326,7 +325,8 @@ class Driver:
             entry = self._agent(run.path).entry
             if isinstance(effect, StartRun):
                 self._masks.begin(run, entry)
-            call(self._executor(entry.executor), effect, entry)
+            series = self.keep_metrics.series if self.keep_metrics is not None else 0
+            call(self._executor(entry.executor), effect, entry, series)
         except Exception as error:
             self.emit_soon(ServiceFailed("executor", self._masks.of(run)(traceback.format_exc())), run.path)
             if isinstance(effect, StartRun):
@@ -370,6 +370,7 @@ class Driver:
             self.snapshots[node.path] = Snapshot.of(node, now)
         else:
             self.snapshots.pop(node.path, None)
+            self.cpu.forget(node.path)
 
     def _set_timer(self) -> None:
         deadline = self._core.next_deadline()
@@ -385,16 +386,10 @@ class Driver:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if waiter.holds(self._core.world):
-                _set_result(waiter.done)
+                set_result(waiter.done)
             elif not waiter.done.cancelled():
                 self._waiters.append(waiter)
 
 
-def _set_result(done: Future[None]) -> None:
-    with suppress(InvalidStateError):  # whoever waited has cancelled it, or the tree has ended first
-        done.set_result(None)
-
-
-def _set_exception(done: Future[None], error: BaseException) -> None:
-    with suppress(InvalidStateError):
-        done.set_exception(error)
+def _do_nothing() -> None:
+    """Only be done."""

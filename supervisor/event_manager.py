@@ -32,7 +32,7 @@ from .event_subscriptions import (
     is_async,
     running_loop,
 )
-from .events import Event
+from .events import Event, EventGap
 
 KEPT_EVENTS: Final = 10_000
 """How many events are kept for ``since=``, and how many wait for one reader."""
@@ -51,6 +51,10 @@ class EventManager:
     place, whatever its filter; so does one whose `since` lies before the oldest event kept.
 
     Any thread may call anything but `publish`.
+
+    Attributes:
+        dropped: how many events were lost: those that a reader was too slow for, once for each reader, and the
+            messages of agents that were cut in a flood.
     """
 
     def __init__(self, on_handler_failed: Report, *, capacity: int = KEPT_EVENTS) -> None:
@@ -63,6 +67,8 @@ class EventManager:
         """
         self._on_handler_failed = on_handler_failed
         self._capacity = capacity
+        self.dropped = 0  # only `publish` changes it, so that it is exact without a lock
+        self._offer: Callable[[Event], None] | None = None
         self._recent: deque[Event] = deque(maxlen=capacity)
         # Ordered sets. Adding, removing and copying are single steps, so that `publish` needs no lock.
         self._readers: dict[EventReader, None] = {}
@@ -79,9 +85,20 @@ class EventManager:
 
     def publish(self, event: Event) -> None:
         """Give `event` to every reader that wants it. Supervision thread only; never blocks, never raises."""
+        if self._offer is not None:
+            self._offer(event)
+        if isinstance(event.data, EventGap):  # of a flood; those of slow readers are never published
+            self.dropped += event.data.last - event.data.first + 1
         self._recent.append(event)  # first: a reader that joins now finds the event here, or is found below
         for reader in list(self._readers):
-            reader.offer(event)
+            self.dropped += reader.offer(event)
+
+    def watch(self, offer: Callable[[Event], None]) -> None:
+        """Have `offer` called with each event before any reader can have it. Before the start; the latest call counts.
+
+        It is called in the supervision thread, so it must neither block nor raise.
+        """
+        self._offer = offer
 
     def start(self) -> None:
         """Let the callbacks subscribed so far begin; they get everything since they subscribed.

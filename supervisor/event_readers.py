@@ -100,23 +100,29 @@ class EventReader:
         self._offered = 0  # number of the newest event that ever was in the buffer
         self._seen = 0  # number up to which the reader knows everything that it wants
         self._backlog: list[Event] = []
-        self._buffer: deque[tuple[int, Event]] = deque(maxlen=limit)
+        self._limit = limit
+        self._buffer: deque[tuple[int, Event]] = deque()
 
     @property
     def closed(self) -> bool:
         """Whether nothing more comes in; there may be something left to read."""
         return self._closed
 
-    def offer(self, event: Event) -> None:
-        """Buffer `event` if it is wanted. Supervision thread only; never blocks, never raises."""
+    def offer(self, event: Event) -> bool:
+        """Buffer `event` if it is wanted; return whether an older one was dropped for it.
+
+        Supervision thread only; never blocks, never raises.
+        """
         if not self._wanted.matches(event):
-            return
+            return False
+        has_dropped = len(self._buffer) >= self._limit and self._drop_oldest()
         # Each event carries the number of the one before it: so the reader sees what a full buffer dropped.
         self._buffer.append((self._offered, event))
         self._offered = event.seq
         if self._idle:
             self._idle = False
             self._wake()
+        return has_dropped
 
     def begin_after(self, since: int, recent: Iterable[Event]) -> None:
         """Start with those of the `recent` events, oldest first, whose number is above `since`.
@@ -143,8 +149,7 @@ class EventReader:
         self._idle = True
         closed = self._closed
         events, self._backlog = self._backlog, []
-        for _ in range(len(self._buffer)):
-            before, event = self._buffer.popleft()
+        for before, event in self._buffered():
             if event.seq <= self._seen:
                 continue
             if before > self._seen:
@@ -156,6 +161,19 @@ class EventReader:
         else:
             self.ended = closed
         return events
+
+    def _drop_oldest(self) -> bool:
+        try:
+            self._buffer.popleft()
+        except IndexError:  # the reader has just taken them all
+            return False
+        return True
+
+    def _buffered(self) -> Iterator[tuple[int, Event]]:
+        """Take out what is there now, but for what a full buffer drops meanwhile."""
+        with suppress(IndexError):
+            for _ in range(len(self._buffer)):
+                yield self._buffer.popleft()
 
     def close(self) -> None:
         """Let nothing more in; what waits can still be read. Any thread, any number of times."""

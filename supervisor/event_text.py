@@ -150,7 +150,13 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
 
 def _started(data: OrchestratorStarted) -> str:
     supervisors = f", {counted(data.supervisors, 'supervisor')}" if data.supervisors else ""
-    return f"{data.name}: {counted(data.agents, 'agent')}{supervisors}; {_RUN_MODES[data.run_mode]}"
+    metrics = "" if data.metrics_port is None else f"; metrics on {_metrics_address(data)}"
+    return f"{data.name}: {counted(data.agents, 'agent')}{supervisors}; {_RUN_MODES[data.run_mode]}{metrics}"
+
+
+def _metrics_address(data: OrchestratorStarted) -> str:
+    host = f"[{data.metrics_host}]" if ":" in data.metrics_host else data.metrics_host or "127.0.0.1"
+    return f"http://{host}:{data.metrics_port}/metrics"
 
 
 def _in(delay: float) -> str:

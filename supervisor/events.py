@@ -19,13 +19,21 @@ from .states import AgentState, RunMode
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorStarted:
-    """The tree starts. Counts are of what was registered at that moment; `socket` is empty without a control API."""
+    """The tree starts. Counts are of what was registered at that moment.
+
+    Attributes:
+        socket: path of the control API's; empty without one.
+        metrics_port: at which Prometheus finds the metrics; None if they are not served.
+        metrics_host: as configured; empty if they are not served.
+    """
 
     name: str
     run_mode: RunMode
     agents: int
     supervisors: int
     socket: str = ""
+    metrics_port: int | None = None
+    metrics_host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +161,14 @@ class AgentRestarting:
         delay: seconds from this event to the start.
         attempt: failures in the agent's streak, this one included; 0 if the cause is no failure of its own.
         shutdown_error: one line, when the run failed while it was being stopped.
+        reason: how the run ended, if that was by itself and no crash, as with ``restart="permanent"``; else None.
     """
 
     cause: RestartCause
     delay: float
     attempt: int
     shutdown_error: str | None = None
+    reason: ExitReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

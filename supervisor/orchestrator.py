@@ -6,13 +6,12 @@ It decides nothing. Before `start()` it only collects entries in memory.
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
 
 from orchestree.agents.loading import refuse_if_copy
 from orchestree.strategies.errors import NotRunning, SpecError, StartError
@@ -31,14 +30,18 @@ from .joining import alert_result, simple_join
 from .lifecycle_log import LifecycleLog
 from .made_up_names import MadeUpNames
 from .order import StartStep, check_tree, start_steps
-from .reachable import Killable, check_reachable
+from .reachable import check_reachable
 from .reading import Readable, TreeReader
 from .registry import Registry
 from .services import Services
 from .spec import ChildEntry, Policy, SupervisorEntry, check_children
 from .steering import Steerable
+from .tree_metrics import TreeMetrics
 from .waiting import HANDLERS_END_S, check_timeout, is_started
 from .world import Settings, World
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 
 class Orchestrator(Registry, Readable, Steerable, Hooks):
@@ -54,6 +57,7 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
     Args:
         config: None stands for ``Config()`` of a subclass that sets ``run_mode``.
         children: a static tree of `AgentEntry` and `SupervisorEntry`.
+        registry: of prometheus_client, which the metrics join while the tree runs; None for one of their own.
 
     Raises:
         SpecError: the configuration or a child breaks a rule.
@@ -62,7 +66,13 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
     Config: TypeAlias = OrchestratorConfig
     clock = Clock()  # a test may give it another one before the start
 
-    def __init__(self, config: OrchestratorConfig | None = None, children: Iterable[ChildEntry] = ()) -> None:
+    def __init__(
+        self,
+        config: OrchestratorConfig | None = None,
+        children: Iterable[ChildEntry] = (),
+        *,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         """Collect in memory; nothing else happens before `start`."""
         if config is not None and not isinstance(config, self.Config):
             raise SpecError(f"config={config!r}: must be a {type(self).__qualname__}.Config")
@@ -71,7 +81,7 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         self.aio = AsyncOrchestrator(self)
         self._draft = Draft(self.config.root_entry(children))
         self.names = MadeUpNames(lambda path: self._world is not None and path in self._world.nodes)
-        self.services = Services(self)
+        self.services = Services(self, TreeMetrics(self, registry))
         self._lock = threading.RLock()
         """Nobody changes the draft, or starts the tree, while it is being read for the start."""
         self._driver: Driver | None = None
@@ -154,7 +164,8 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
 
         Raises:
             SpecError: the tree breaks a rule; nothing was started.
-            StartError: a first start failed under ``strict_start``; everything was stopped again.
+            StartError: a first start failed under ``strict_start``; everything was stopped again. Or the port of the
+                metrics cannot be had under ``metrics_required``; nothing was started, and it can be tried again.
             NotRunning: it was started before.
         """
         self.prepare(None)
@@ -276,7 +287,7 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         """Check the tree and get everything ready to start it. Blocks for as long as a fork server takes to start.
 
         Raises:
-            SpecError: nothing was started, and it can be tried again.
+            SpecError, StartError: nothing was started, and it can be tried again.
             NotRunning: it was started before.
         """
         refuse_if_copy("start()")
@@ -288,7 +299,7 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
             core = Core(self._root_entry(self.before_start(self._draft.children())), self._settings())
             with self._giving_up_start():
                 self.services.open()
-                core.world.settings = replace(core.world.settings, socket=self.services.socket)
+                core.world.settings = self.services.shown_in(core.world.settings)
                 self._driver = driver = self._new_driver(core, caller_loop)
                 driver.start()
         with self._giving_up_start():
@@ -303,7 +314,7 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         self._driver = self._reader = self._world = None
         self.services.close()
         self.services.join()
-        self.services = Services(self)
+        self.services = Services(self, self.services.metrics)
 
     def launch(self) -> Future[None]:
         """Start the prepared tree; the future is done when every first start is over.
@@ -348,6 +359,8 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
             run=self.services.run,
             last_seq=self.services.last_seq,
             keep_line=self.services.keep_line,
+            keep_metrics=self.services.metrics.keep,
+            on_lag=self.services.metrics.on_lag,
         )
 
     def _ended(self) -> None:
@@ -367,15 +380,5 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         return replace(self._draft.root, children=children)  # type: ignore[arg-type]  # which the specification checks
 
     def _settings(self) -> Settings:
-        config = self.config
         choose_next = chooser(self.choose_next, self._handler_failed)
-        return Settings(
-            name=config.name,
-            run_mode=config.run_mode,
-            backoff=config.default_backoff(),
-            max_workers=config.max_workers,
-            strict_start=config.strict_start,
-            killable=Killable(),
-            draw=random.Random().random,
-            choose_next=choose_next if self.overrides("choose_next") else None,
-        )
+        return self.config.settings(choose_next if self.overrides("choose_next") else None)

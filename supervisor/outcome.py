@@ -109,12 +109,18 @@ def give_up(world: World, node: SupervisorNode, reason: ExitReason, offender: st
 
 
 def say_restarting(
-    world: World, node: Node, cause: RestartCause, delay: float, attempt: int, error: str | None = None
+    world: World,
+    node: Node,
+    cause: RestartCause,
+    delay: float,
+    attempt: int,
+    error: str | None = None,
+    reason: ExitReason | None = None,
 ) -> None:
-    """Count and announce a restart that has been decided."""
+    """Count and announce a restart that has been decided. See `AgentRestarting`."""
     node.restarts_total += 1
     if isinstance(node, AgentNode):
-        world.emit(node, AgentRestarting, cause, delay, attempt, error)
+        world.emit(node, AgentRestarting, cause, delay, attempt, error, reason)
     else:
         world.emit(node, SupervisorRestarting, cause, delay, attempt)
 
@@ -155,7 +161,8 @@ def _carry_out(
         case Again():
             delay = decision.delay
             node.streak = node.streak.waits(delay)
-            say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures)
+            end = None if final is AgentState.FAILED else reason
+            say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures, reason=end)
             groups.restart_with_siblings(world, node, delay)
             if node.group is not None:
                 node.delay = Delay(world.now, delay, report, decision.draw)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
@@ -24,6 +24,9 @@ from .states import RUNNING_STATES, AgentState
 from .status import ChildCounts, Snapshot, Status, TreeNode
 from .tree import Node, SupervisorNode
 from .world import World
+
+if TYPE_CHECKING:
+    from orchestree.metrics.exporter import Exporter
 
 _Handler = TypeVar("_Handler", bound=Callable[[Event], Any])
 
@@ -176,6 +179,14 @@ class Readable(ABC):
     def stats(self) -> Stats:
         """Return figures of the whole tree."""
         return self._read().stats(self.events.latest)
+
+    @property
+    def metrics(self) -> Exporter:
+        """What counts for Prometheus; collectors of the program may be registered in its `registry`, also before start.
+
+        Raises `SpecError` if metrics are off.
+        """
+        return self.services.metrics.exporter
 
     def history(
         self,

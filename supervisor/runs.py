@@ -10,11 +10,11 @@ from .inputs import AskRunToStop, KillRun, LookAtRun, MeasureRun, RecycleRun, Ru
 from .spec import AgentEntry
 
 
-def call(executor: Executor, effect: RunEffect, entry: AgentEntry) -> None:
-    """Have `executor` do what was decided about a run of `entry`."""
+def call(executor: Executor, effect: RunEffect, entry: AgentEntry, metrics_series: int = 0) -> None:
+    """Have `executor` do what was decided about a run of `entry`; for `metrics_series` see `Launch`."""
     match effect:
         case StartRun(run):
-            executor.start(launch_of(entry, run))
+            executor.start(launch_of(entry, run, metrics_series))
         case AskRunToStop(run):
             executor.ask_stop(run)
         case KillRun(run, hung):
@@ -29,7 +29,7 @@ def call(executor: Executor, effect: RunEffect, entry: AgentEntry) -> None:
             assert_never(effect)
 
 
-def launch_of(entry: AgentEntry, run: RunId) -> Launch:
+def launch_of(entry: AgentEntry, run: RunId, metrics_series: int = 0) -> Launch:
     """Return what an executor needs to start this incarnation."""
     match entry.shutdown:
         case "brutal_kill":
@@ -46,4 +46,5 @@ def launch_of(entry: AgentEntry, run: RunId) -> Launch:
         shutdown_s=shutdown_s,
         standby=entry.standby,
         mask=entry.masker(),
+        metrics_series=metrics_series,
     )

@@ -1,4 +1,4 @@
-"""What runs beside supervision, the event history and the control API: opened before the tree starts, closed after it.
+"""What runs beside supervision (event history, metrics, control API): opened before the tree starts, closed after it.
 
 One that fails is a ``SERVICE_FAILED`` event, and supervision goes on without it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from loguru import logger
 
 from orchestree.agents.executor import KeepLine
+from orchestree.strategies.errors import StartError
 
+from .core_settings import Settings
 from .events import EventData, ServiceFailed
 from .history import History
 
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
 
     from .agent_logs import AgentLogs
     from .event_subscriptions import Subscription
+    from .history_writer import HistoryWriter
     from .orchestrator import Orchestrator
+    from .tree_metrics import TreeMetrics
 
 _FAILED: Final = "failed: "
 END_S: Final = 5.0
@@ -52,22 +57,26 @@ class Services:
         last_seq: number of the latest event of the runs before, 0 without a history file.
         history: answers for events from memory and file.
         logs: what agents said lately; None unless the control API is on.
+        metrics: what counts for Prometheus; outlives these services if a start is tried again.
         states: of each service by its name: ``off``, ``on`` or ``failed: why``.
     """
 
-    def __init__(self, orchestrator: Orchestrator) -> None:
+    def __init__(self, orchestrator: Orchestrator, metrics: TreeMetrics) -> None:
         """Open nothing yet."""
         self.run = token_hex(6)
         self.last_seq = 0
         self.history = History(orchestrator.events)
         self.logs: AgentLogs | None = None
+        self.metrics = metrics
         self.states = {"control": "off", "history": "off", "metrics": "off"}
         self._orchestrator = orchestrator
         self._opened: dict[str, Service] = {}
+        self._writer: HistoryWriter | None = None
         self._control: ControlServer | None = None
         self._subscription: Subscription | None = None
-        self._say: Callable[[EventData], None] | None = None
-        self._lock = threading.Lock()  # each failure is told once: by `start`, or when it comes
+        self._lock = threading.Lock()  # for the two below: each failure is told once, by `start` or when it comes
+        self._say: Callable[[EventData, str], None] | None = None
+        self._untold: list[tuple[ServiceFailed, str]] = []
 
     @property
     def socket(self) -> str:
@@ -80,6 +89,11 @@ class Services:
         return self._control.name if self._control is not None else self._orchestrator.config.name
 
     @property
+    def history_lag_s(self) -> float:
+        """See `HistoryWriter.lag_s`; 0.0 without a history file."""
+        return self._writer.lag_s if self._writer is not None else 0.0
+
+    @property
     def keep_line(self) -> KeepLine | None:
         """What keeps the lines of agents for the API; None if nobody can ask for them."""
         return self.logs.keep if self.logs is not None else None
@@ -88,26 +102,52 @@ class Services:
         """Take files and sockets; nothing is served or written before `start`. What cannot be had is a failed service.
 
         If it raises all the same, `close` gives back what was taken.
+
+        Raises:
+            StartError: the port of the metrics cannot be had, and ``metrics_required`` is set.
         """
         config = self._orchestrator.config
         if config.history is not None:
-            self._try("history", partial(self._open_history, config.history))
+            self._open("history", partial(self._open_history, config.history))
+        if self.metrics.are_on:
+            self._open("metrics", self._open_metrics)
+            if config.metrics_required and (state := self.states["metrics"]).startswith(_FAILED):
+                raise StartError(state.removeprefix(_FAILED))
         if config.control:
-            self._try("control", partial(self._open_control, config.control))
-        if config.metrics_port is not None:
-            self._failed("metrics", "not part of this version yet")
+            self._open("control", partial(self._open_control, config.control))
 
-    def start(self, say: Callable[[EventData], None]) -> None:
-        """Begin, and tell what has failed so far. `say` makes an event, from any thread."""
+    def shown_in(self, settings: Settings) -> Settings:
+        """Return `settings` with what people are told of where to find what has been opened."""
+        port = self.metrics.port
+        host = "" if port is None else self._orchestrator.config.metrics_host
+        return replace(settings, socket=self.socket, metrics_port=port, metrics_host=host)
+
+    def start(self, say: Callable[[EventData, str], None]) -> None:
+        """Begin, and tell what has failed so far. `say` makes an event of what is at a path, from any thread."""
         for service, opened in self._opened.items():
             self._try(service, opened.start)
         if self._control is not None and self._control.notice is not None:
             logger.warning("{}", self._control.notice)
         with self._lock:
-            self._say = say
-            untold = [(service, state) for service, state in self.states.items() if state.startswith(_FAILED)]
-        for service, state in untold:
-            say(ServiceFailed(service, state.removeprefix(_FAILED)))
+            self._say, untold = say, self._untold
+        for failed, path in untold:
+            say(failed, path)
+
+    def tell(self, service: str, why: str, path: str = "") -> None:
+        """Make it an event that something of a service has failed, as soon as there can be one. Any thread.
+
+        Args:
+            service: its name.
+            why: one line.
+            path: of the agent that this is about; empty if it is about none.
+        """
+        failed = ServiceFailed(service, why)
+        with self._lock:
+            say = self._say
+            if say is None:
+                self._untold.append((failed, path))
+        if say is not None:
+            say(failed, path)
 
     def close(self) -> None:
         """End, once what was published is written and sent. Any thread; does not wait."""
@@ -137,9 +177,13 @@ class Services:
         except BaseException:
             opened.close()
             raise
-        self._opened["history"] = writer
+        self._opened["history"] = self._writer = writer
         self.last_seq = opened.last_seq
         self.history = History(writer, opened.store)
+
+    def _open_metrics(self) -> None:
+        self._opened["metrics"] = self.metrics  # it counts even if the port cannot be had
+        self.metrics.open()
 
     def _open_control(self, where: Literal[True] | str) -> None:
         from orchestree.supervisor.control.server import ControlServer
@@ -163,8 +207,11 @@ class Services:
 
         return control_app(self._orchestrator)
 
-    def _try(self, service: str, act: Callable[[], None]) -> None:
+    def _open(self, service: str, open_it: Callable[[], None]) -> None:
         self.states[service] = "on"
+        self._try(service, open_it)
+
+    def _try(self, service: str, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:  # of whichever kind: supervision does not depend on it
@@ -172,11 +219,8 @@ class Services:
 
     def _failed(self, service: str, why: str) -> None:
         """Note it, and say it as soon as there is somebody to say it to. Any thread."""
-        with self._lock:
-            self.states[service] = f"{_FAILED}{why}"
-            say = self._say
-        if say is not None:
-            say(ServiceFailed(service, why))
+        self.states[service] = f"{_FAILED}{why}"
+        self.tell(service, why)
 
     def _is_back(self, service: str, what: str) -> None:
         self.states[service] = "on"

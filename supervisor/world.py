@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeGuard, TypeVarTuple
 
 from orchestree.agents.ends import ExitReason
@@ -18,6 +18,7 @@ from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import NotFound, did_you_mean
 from orchestree.strategies.restart import Restart
 
+from .core_settings import ChooseNext as ChooseNext, Settings as Settings
 from .deadlines import Deadlines
 from .entry_fields import Inherit, check_path
 from .events import AgentTerminated, EventData
@@ -25,36 +26,12 @@ from .inputs import Effect, Emit
 from .order import start_order
 from .pending import Group, Ticket
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
-from .states import AgentState, RunMode
+from .states import AgentState
 from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 
 _STARTS = frozenset({AgentState.STARTING, AgentState.STOPPING})  # its first start is not over
 
 Arguments = TypeVarTuple("Arguments")
-ChooseNext = Callable[[tuple[str, ...]], str | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a core is built from; `Orchestrator.Config` has the meaning of each.
-
-    Attributes:
-        socket: path of the control socket, for people; empty if there is none.
-        killable: names of the executors whose runs can be killed.
-        draw: seeded source of numbers in [0, 1) for jitter.
-        choose_next: picks one of the queued paths (in start order); None or an unknown path means the first.
-    """
-
-    name: str = "orchestree"
-    socket: str = ""
-    run_mode: RunMode = RunMode.DAEMON
-    backoff: Backoff | None = field(default_factory=Backoff)
-    max_workers: int | None = None
-    strict_start: bool = False
-    killable: Container[str] = frozenset({"process"})
-    draw: Callable[[], float] = lambda: 0.0
-    choose_next: ChooseNext | None = None
-
 
 _new_tuple = tuple.__new__  # half the time of a call of the class; an event is made several times a decision
 

@@ -36,6 +36,8 @@ PURE_SUPERVISOR: Final = frozenset(
     [
         "blocking",
         "core",
+        "core_settings",
+        "cpu_book",
         "crash_book",
         "crash_text",
         "deadlines",
@@ -86,6 +88,7 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "event_manager",
         "event_readers",
         "event_subscriptions",
+        "figures",
         "file_lock",
         "history_file",
         "history_queries",
@@ -96,6 +99,7 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "lifecycle_log",
         "logging_setup",
         "made_up_names",
+        "message_gate",
         "orchestrator",
         "reachable",
         "reading",
@@ -103,9 +107,11 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "runs",
         "services",
         "steering",
+        "tree_metrics",
+        "waiter",
     ]
 )
-PURE_AGENTS: Final = frozenset({"ends"})
+PURE_AGENTS: Final = frozenset({"ends", "metric_data", "metric_rules", "run_id"})
 
 IMPURE_MODULES: Final = frozenset(
     {"time", "threading", "asyncio", "queue", "socket", "subprocess", "signal", "os", "select", "random"}
@@ -124,10 +130,12 @@ ALLOWED_WAITS: Final = {
     "agents/agent.py:Agent.sleep": "the agent's own pause, which a stop ends at once",
     "agents/agent.py:PeriodicAgent.execute": "the agent's own pause until its next round",
     "agents/async_agent.py:LoopingAsyncAgent.execute": "sleep(0) only lets the other tasks of the loop run",
+    "agents/process/pushing.py:MetricPusher._serve": "after a change only: further changes are sent with it",
     "agents/process/guardian.py:is_readable": "waits for no time at all",
     "agents/process/server.py:Server._loop": "the timeout is the deadline of what was killed, only where there is such",
     "agents/process/sweep.py:_await_end": "one deadline for all that was killed",
     "agents/process/sweep.py:sweep": "only where there was no descriptor to look with, until the same deadline",
+    "metrics/server.py:MetricsServer._accept": "a second while descriptors lack",
     "supervisor/control/server.py:ControlServer._serve": "the next try to make a socket that somebody removed",
     "supervisor/control/server.py:ControlServer._serve_at": "the socket check: whether somebody has removed it",
     "supervisor/control/serving.py:Connection._answer_while_open.send_while_open": "the end of the other side is seen",

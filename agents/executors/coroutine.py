@@ -66,7 +66,8 @@ class CoroutineExecutor:
         """Make the agent, and its task in the loop."""
         run, report = launch.run, self._host.report
         try:
-            agent = make_agent(launch, lambda name, data: report(RunMessage(run, name, data)), self._host.keep_line)
+            host, emit = self._host, lambda name, data: report(RunMessage(run, name, data))
+            agent = make_agent(launch, emit, host.keep_line, host.keep_metrics)
             home = self._choose_home()
             self._runs[run] = Run(cast(AsyncAgent, agent), home)
             home.live.add(run)
@@ -96,6 +97,11 @@ class CoroutineExecutor:
             entry.home.asked.add(run)
             self._post(self._answer, run)
             self._check_soon(entry.home, STANDS_S)
+
+    def last_beat(self, run: RunId) -> float | None:
+        """Return what the agent has noted."""
+        entry = self._runs.get(run)
+        return entry.agent._orchestree.pulse.last if entry is not None else None
 
     def measure(self, run: RunId) -> None:
         """Do nothing: a task has no memory of its own."""

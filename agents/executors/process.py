@@ -19,7 +19,7 @@ from typing import ClassVar, Final
 from orchestree.agents.ends import Cause, CrashReport, abnormal
 from orchestree.agents.executor import Host, Launch, RunEnded, RunId, RunMemory, RunProgress, RunReady
 from orchestree.agents.lifecycle import failed_run
-from orchestree.agents.process.client import ForkServer, close_all
+from orchestree.agents.process.client import ForkServer, check_loaded, close_all
 from orchestree.agents.process.descendants import memory_of_tree
 from orchestree.agents.process.endings import classify
 from orchestree.agents.process.memory import read_progress
@@ -112,7 +112,7 @@ class ProcessExecutor:
             raise SpecError(f"the modules of {', '.join(wanted)} cannot be loaded for processes: {why}")
         for path, sources in wanted.items():
             for source, some in sources.items():
-                _expect(path, self._answers[source], some)
+                check_loaded(path, self._answers[source], some)
 
     def start(self, launch: Launch) -> None:
         """Ask the fork server for a process."""
@@ -154,9 +154,12 @@ class ProcessExecutor:
         """Report what stands in the memory file; one that is about to exit is not silent."""
         if process := self._find(run):
             progress = read_progress(process.memory)
-            is_ending = process.end is not None or process.killed
-            at = time.monotonic() if is_ending else progress.at or process.started
-            self._host.report(RunProgress(run, at, progress.words))
+            self._host.report(RunProgress(run, process.moment_of(progress.at), progress.words))
+
+    def last_beat(self, run: RunId) -> float | None:
+        """Return what stands in the memory file."""
+        process = self._find(run)
+        return process.last_beat() if process is not None else None
 
     def measure(self, run: RunId) -> None:
         """Report the resident memory of the process and of all below it; shared pages count for each of them."""
@@ -385,15 +388,3 @@ class ProcessExecutor:
 
 def _sources(launch: Launch, pickled: bytes) -> dict[Source, tuple[str, ...]]:
     return sources_of((launch.agent, type(launch.config)), pickled)
-
-
-def _expect(path: str, answer: Loaded, names: tuple[str, ...]) -> None:
-    """Return if the agent's source is as it must be; raise `SpecError` otherwise."""
-    if answer.problem:
-        raise SpecError(f"{path}: {answer.problem}")
-    for name in names:
-        if name in answer.missing:
-            raise SpecError(
-                f"{path}: {answer.source} has no {name!r} when it is loaded in the process of an agent; "
-                'is it defined under `if __name__ == "__main__":`, or after the call that starts the tree?'
-            )

@@ -32,7 +32,8 @@ class ThreadExecutor:
         """Start the thread ``orchestree:<path>#<incarnation>``."""
         run, report = launch.run, self._host.report
         try:
-            made = make_agent(launch, lambda name, data: report(RunMessage(run, name, data)), self._host.keep_line)
+            host, emit = self._host, lambda name, data: report(RunMessage(run, name, data))
+            made = make_agent(launch, emit, host.keep_line, host.keep_metrics)
             agent = cast(Agent, made)
             self._agents[run] = agent
             name = f"orchestree:{run.path}#{run.incarnation}"
@@ -61,6 +62,11 @@ class ThreadExecutor:
         if agent := self._agents.get(run):
             pulse = agent._orchestree.pulse
             self._host.report(RunProgress(run, pulse.last, pulse.text))
+
+    def last_beat(self, run: RunId) -> float | None:
+        """Return what the agent has noted."""
+        agent = self._agents.get(run)
+        return agent._orchestree.pulse.last if agent is not None else None
 
     def measure(self, run: RunId) -> None:
         """Do nothing: a thread has no memory of its own."""

@@ -37,6 +37,7 @@ from .descendants import VARIABLE
 from .endings import with_note
 from .memory import SharedPulse, faults, make, read_launch
 from .outlet import install, outlet
+from .pushing import MetricPusher
 from .sources import load
 from .wire import GO, RECYCLE, End, Fork, Ready, receive_request, send
 
@@ -164,7 +165,7 @@ class AgentProcess(BaseProcess):
                     raise ImportError(problem)
             launch = read_launch(memory)
             faults.aim(memory)
-            agent = make_agent(launch, outlet.emit)
+            agent = make_agent(launch, outlet.emit, follow_metrics=MetricPusher(outlet.push))
             agent._orchestree.pulse = pulse
         except BaseException as error:
             self._say_end(failed_run(request.run, error))

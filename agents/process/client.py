@@ -15,11 +15,12 @@ from contextlib import ExitStack, suppress
 from typing import Final
 
 from orchestree.agents.loading import refuse_if_copy
+from orchestree.strategies.errors import SpecError
 
 from .boot import command
 from .server import State
 from .sources import Source
-from .wire import receive_request, send_request
+from .wire import Loaded, receive_request, send_request
 
 END_S: Final = 5.0
 """Seconds that `ForkServer.close` grants the server to kill its children and end."""
@@ -175,3 +176,19 @@ def _spawn(state: State) -> subprocess.Popen[bytes]:
         )
     finally:
         os.close(descriptor)
+
+
+def check_loaded(path: str, answer: Loaded, names: tuple[str, ...]) -> None:
+    """Return if the source of the agent at `path` is as it must be.
+
+    Raises:
+        SpecError: it could not be loaded, or one of `names` is not in it.
+    """
+    if answer.problem:
+        raise SpecError(f"{path}: {answer.problem}")
+    for name in names:
+        if name in answer.missing:
+            raise SpecError(
+                f"{path}: {answer.source} has no {name!r} when it is loaded in the process of an agent; "
+                'is it defined under `if __name__ == "__main__":`, or after the call that starts the tree?'
+            )

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from orchestree.agents.ends import NORMAL, Cause, CrashReport, ExitKind, ExitReason, abnormal
@@ -38,6 +39,7 @@ class Evidence:
         output: the last lines that it printed.
         max_memory: bytes; 0 when not known.
         survivors: pids of what it left behind and cannot be ended.
+        cpu_s: seconds of processor time; 0.0 when not known.
     """
 
     run: RunId
@@ -56,6 +58,7 @@ class Evidence:
     output: tuple[str, ...] = ()
     max_memory: int = 0
     survivors: tuple[int, ...] = ()
+    cpu_s: float = 0.0
 
 
 def classify(known: Evidence) -> RunEnded:
@@ -64,9 +67,10 @@ def classify(known: Evidence) -> RunEnded:
     Takes as long as the result takes to unpickle.
     """
     said, died = known.end, _death(known)
+    ended = partial(RunEnded, run=known.run, survivors=known.survivors, cpu_s=known.cpu_s)
     if said is None or (died is not None and not known.cut_off and said.reason.kind != ExitKind.ABNORMAL):
         reason = NORMAL if died is None else abnormal(died.cause)
-        return RunEnded(run=known.run, reason=reason, report=_complete(died, known), survivors=known.survivors)
+        return ended(reason=reason, report=_complete(died, known))
     report, result = said.report, None
     if died is not None:
         note = "it did not exit after its last hook and was killed" if known.cut_off else f"then {died.message}"
@@ -75,8 +79,7 @@ def classify(known: Evidence) -> RunEnded:
         result = pickle.loads(said.result) if said.result else None
     except Exception as error:  # a class that this process does not have
         report = with_note(said.reason, report, f"result: {describe(error)}")
-    report = _complete(report, known)
-    return RunEnded(run=known.run, reason=said.reason, report=report, result=result, survivors=known.survivors)
+    return ended(reason=said.reason, report=_complete(report, known), result=result)
 
 
 def _silence(report: CrashReport, known: Evidence) -> float | None:

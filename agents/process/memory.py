@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,7 @@ LAUNCH_AT: Final = 65_536
 
 _OURS: Final = re.compile(r'agents/(lifecycle|process/child)\.py", line \d+ in \w+$')
 """A frame of the runtime in a process of an agent; what it was called from is of no interest either."""
+_MOMENT: Final = struct.Struct("=d")
 _PROGRESS: Final = struct.Struct("=dI")  # when, and how many bytes of words follow
 
 
@@ -60,6 +62,14 @@ def read_progress(descriptor: int) -> Progress:
     page = os.pread(descriptor, _PROGRESS.size + WORDS, 0)
     at, length = _PROGRESS.unpack_from(page)
     return Progress(at, page[_PROGRESS.size : _PROGRESS.size + min(length, WORDS)].decode(errors="replace"))
+
+
+def try_beat(descriptor: int) -> float | None:
+    """Return the moment of the latest progress, see `Progress`; None if this is no memory file any more."""
+    with suppress(OSError, struct.error):
+        at: float = _MOMENT.unpack(os.pread(descriptor, _MOMENT.size, 0))[0]
+        return at
+    return None
 
 
 def read_stacks(descriptor: int) -> str:

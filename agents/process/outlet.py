@@ -6,6 +6,7 @@ involved: a process that is killed while it logs can block nobody.
 
 from __future__ import annotations
 
+import errno
 import pickle
 import socket
 import struct
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from orchestree.agents.metric_data import MetricBatch
+
 from .logs import pack
 from .payload import dump_back
 from .wire import LogRecord, Lost, Message, send
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 2
 """How long a full channel may hold up the agent, once; from then on what does not fit is dropped and counted."""
+
+
+FULL: Final = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Outlet:
@@ -51,6 +57,16 @@ class Outlet:
     def log(self, text: loguru.Message) -> None:
         """Send a record of loguru's."""
         self._send(pack(text))
+
+    def push(self, batch: MetricBatch) -> bool:
+        """Send what has changed in metrics. False: the channel is full for too long, and nothing of it was sent."""
+        if self._sock is None:
+            return True
+        try:
+            send(self._sock, batch)
+        except OSError as error:
+            return error.errno not in FULL  # else nobody is there to read it
+        return True
 
     def _send(self, message: Message | LogRecord) -> None:
         if self._sock is None:

@@ -21,6 +21,7 @@ from typing import Final
 from orchestree.agents.executor import Host, KeepLine, Launch, RunId, RunMessage
 from orchestree.agents.lifecycle import describe
 from orchestree.agents.log_lines import RecordPatch
+from orchestree.agents.metric_data import MetricBatch
 
 from .logs import CLOSE_S, LogWriter, relog, warn
 from .output import Printed
@@ -108,6 +109,9 @@ class Relay:
                 match message:
                     case Message(name, data):
                         self._report(channel, name, data)
+                    case MetricBatch():
+                        if self._host.keep_metrics is not None:
+                            self._host.keep_metrics.apply(channel.run, message)
                     case LogRecord():
                         channel.logs.append(partial(relog, channel.patch, message))
                     case Lost(count):

@@ -80,6 +80,7 @@ class Process:
         cut_off: it was killed because it did not exit after its last words.
         kill_timer: until SIGKILL.
         stands_by: nobody has asked for this run yet.
+        closed: it has ended, and the numbers of its descriptors may be somebody else's.
     """
 
     name: RunId
@@ -97,6 +98,7 @@ class Process:
     cut_off: bool = False
     kill_timer: asyncio.TimerHandle | None = None
     stands_by: bool = False
+    closed: bool = False
 
     def fits(self, launch: Launch) -> bool:
         """Return whether it was made for this very launch, and can still be had."""
@@ -156,10 +158,23 @@ class Process:
             output=lines,
             max_memory=exited.max_memory if exited is not None else 0,
             survivors=exited.survivors if exited is not None else (),
+            cpu_s=exited.cpu_s if exited is not None else 0.0,
         )
+
+    def moment_of(self, beat: float) -> float:
+        """Return when it made its latest progress; its memory file says `beat`. One that ends is not silent."""
+        is_ending = self.end is not None or self.killed
+        return time.monotonic() if is_ending else beat or self.started
+
+    def last_beat(self) -> float | None:
+        """Read when it made its latest progress; None if it has ended. Any thread."""
+        beat = memory.try_beat(self.memory)
+        # Only now: the supervision thread may have closed the file meanwhile, and another one may have its number.
+        return None if self.closed or beat is None else self.moment_of(beat)
 
     def close(self) -> None:
         """Give back what it owns."""
+        self.closed = True  # first, see `last_beat`
         if self.kill_timer is not None:
             self.kill_timer.cancel()
         self.control.sock.close()

@@ -346,7 +346,7 @@ class Server:
             ended.sock.close()
         if ended.run is None or remains is None:
             return
-        exited = Exited(ended.run, status, usage.ru_maxrss * 1024)
+        exited = Exited(ended.run, status, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
         self._guardian.await_end(remains, lambda left: self._reply(replace(exited, survivors=left)))
 
     def _look_at_children(self) -> None:

@@ -118,12 +118,14 @@ class Exited:
     Attributes:
         status: that of ``wait4``.
         max_memory: bytes of the process at its peak.
+        cpu_s: seconds of processor time of the process, and of what it has waited for.
         survivors: pids of what it left behind and cannot be ended.
     """
 
     run: RunId
     status: int
     max_memory: int
+    cpu_s: float = 0.0
     survivors: tuple[int, ...] = ()
 
 

@@ -22,7 +22,8 @@ EVERYWHERE = frozenset({"name", "socket", "as_json"})
 
 def with_references(text: str) -> str:
     """Return `text` with what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` made anew."""
-    for name, made in (("api", api_reference()), ("commands", command_reference())):
+    made_of = {"metrics": metrics_reference(), "api": api_reference(), "commands": command_reference()}
+    for name, made in made_of.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}\n\n{made.strip()}\n\n{end}{rest.partition(end)[2]}"
@@ -35,6 +36,17 @@ def api_reference() -> str:
         f"| `{row.method} /v1{row.route}` | {_permission(row)} | {row.about} | {_given(row)} |" for row in ENDPOINTS
     ]
     return "\n".join(["| request | permission | what | parameters |", "|---|---|---|---|", *rows, ""])
+
+
+def metrics_reference() -> str:
+    """Return markdown with a line for each family of metrics."""
+    from orchestree.metrics.families import FAMILIES
+
+    rows = [
+        f"| `{family.name}` | {family.kind} | {' '.join(f'`{label}`' for label in family.labels)} | {family.help} |"
+        for family in FAMILIES
+    ]
+    return "\n".join(["| family | type | labels | what |", "|---|---|---|---|", *rows, ""])
 
 
 def command_reference() -> str:
@@ -56,6 +68,10 @@ def command_reference() -> str:
 
 def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
     context = click.Context(command, info_name=command.name, parent=parent)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from _command(command.commands[name], context)
+        return
     arguments = " ".join(piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]")
     yield f"#### `{f'{context.command_path} {arguments}'.strip()}`"
     yield ""

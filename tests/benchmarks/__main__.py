@@ -24,6 +24,7 @@ NAMES = {
     "leaks": "what 1,000 restarts by SIGKILL leave behind (--restarts 10000 for more)",
     "cli": "`orchestree ps` with 50 agents, beside the imports that it needs",
     "history": "the history file: events a second, and questions to 10 million rows (--rows)",
+    "scrape": "a scrape of 10,000 agents (--agents) beside the client's own writer; what an event costs",
     "peers": "circus and supervisord from PyPI beside ours; only when named",
 }
 ONLY_WHEN_NAMED = ("peers",)
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="of starts")
     parser.add_argument("--clients", type=int, default=200, help="of streams")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of process_idle")
+    parser.add_argument("--agents", type=int, default=10_000, help="of scrape")
     parser.add_argument("--rows", type=int, default=10_000_000, help="of the file that history asks")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - NAMES.keys()):
@@ -60,6 +62,7 @@ def main() -> None:
         "leaks": options.restarts,
         "history": options.rows,
         "streams": options.clients,
+        "scrape": options.agents,
     }
     for name in options.names or [name for name in NAMES if name not in ONLY_WHEN_NAMED]:
         for run in range(1, options.runs + 1):

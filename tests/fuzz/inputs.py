@@ -85,6 +85,7 @@ class Dealer:
             ("GET", "/agents", draw.choice([b"", b"?path=group", b"?path=", b"?path=job"])),
             ("GET", "/tree", b""),
             ("GET", "/stats", b""),
+            ("GET", "/metrics", b""),
             ("GET", "/events", self._event_query()),
             ("GET", "/agents/{path}", b""),
             ("GET", "/agents/{path}/logs", b"?lines=%d" % draw.randint(0, 20)),

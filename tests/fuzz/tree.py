@@ -39,6 +39,7 @@ def attacked(folder: Path) -> Orchestrator:
         control_permissions=PERMISSIONS,
         history=str(folder / "history.db"),
         history_rows=20_000,
+        metrics_port=0,
     )
     tree = Orchestrator(settings)
     tree.register_agent(Heartbeat, "heartbeat")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestree.agents.ends import Cause, CrashReport, ExitKind, ExitReason, abnormal
+from orchestree.agents.ends import NORMAL, Cause, CrashReport, ExitKind, ExitReason, abnormal
 from orchestree.supervisor.event_json import data_from_json
 from orchestree.supervisor.events import (
     TYPE_OF,
@@ -66,7 +66,7 @@ ESCALATED = ExitReason(ExitKind.SHUTDOWN, Cause.ESCALATED)
 
 # fmt: off
 EVERY_DATA: tuple[EventData, ...] = (
-    OrchestratorStarted("main", RunMode.DAEMON, 3, 1),
+    OrchestratorStarted("main", RunMode.DAEMON, 3, 1, "/run/main.sock", 9464, "127.0.0.1"),
     OrchestratorStopping("signal"),
     OrchestratorStopped(1, "command", ("a", "b/c")),
     SupervisorStarted(("a", "b")),
@@ -89,7 +89,7 @@ EVERY_DATA: tuple[EventData, ...] = (
         classified=True,
     ),
     AgentHung(31.5, "row 3", 30.0, "stack"),
-    AgentRestarting(RestartCause.GROUP, 0.5, 3, "teardown failed"),
+    AgentRestarting(RestartCause.GROUP, 0.5, 3, "teardown failed", NORMAL),
     AgentStopping(StopCause.WATCHDOG),
     AgentTerminated(ESCALATED, AgentState.FAILED, None),
     AgentParked("tried 5 times", 5),

@@ -5,6 +5,7 @@ A skip names the row of the table "What carries over to Python" of the OTP compa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import count
@@ -361,3 +362,15 @@ def test_no_report_is_made_of_a_run_that_ended(bench: Bench) -> None:
     assert bench.host.reports.index(ended) == max(
         index for index, report in enumerate(bench.host.reports) if report.run == run
     )
+
+
+def test_the_latest_beat_of_a_run_can_be_read_from_any_thread_while_it_runs(bench: Bench) -> None:
+    before = time.monotonic()
+    run = bench.start_in("execute", execute="sleep")
+    beat = bench.executor.last_beat(run)
+    assert beat is not None
+    assert beat >= before
+    assert bench.executor.last_beat(RunId(run.path, 2)) is None
+    bench.ask_stop(run)
+    bench.end_of(run)
+    assert bench.executor.last_beat(run) is None

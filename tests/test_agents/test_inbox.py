@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,3 +97,26 @@ def test_a_post_into_a_closed_loop_closes_the_inbox(loop: CountingLoop) -> None:
     loop.close()
     inbox.post(lambda: None)
     assert inbox.closed
+
+
+def test_each_wake_up_tells_once_how_long_the_loop_took_to_turn(
+    loop: CountingLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lags, now = list[float](), 10.0
+    monkeypatch.setattr("orchestree.agents.inbox.time", SimpleNamespace(monotonic=lambda: now))
+    inbox = Inbox(loop, lags.append)
+    for wait in (2.5, 0.25):
+        inbox.post(lambda: None)
+        now += wait
+        inbox.post(loop.stop)  # no further wake-up
+        loop.run_forever()
+    assert lags == [2.5, 0.25]
+
+
+def test_what_a_loop_was_woken_for_comes_before_the_telling(loop: CountingLoop) -> None:
+    done: list[object] = []
+    inbox = Inbox(loop, lambda seconds: done.append("told"))
+    inbox.post(lambda: done.append("first"))
+    inbox.post(loop.stop)
+    loop.run_forever()
+    assert done == ["first", "told"]

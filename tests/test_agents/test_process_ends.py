@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from orchestree_testing import process_agents as agents
 from orchestree_testing.process_harness import Harness, is_alive, wait_until_gone
+from orchestree_testing.used_agents import BURNT_S, burn_in_a_child
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, CrashReport, abnormal
@@ -230,3 +232,18 @@ def test_exit_functions_that_an_agent_registers_are_called(harness: Harness, tmp
 
 def test_nothing_is_imported_between_the_fork_and_the_agent(harness: Harness) -> None:
     assert harness.run(agents.Caller, "imports", params={"call": agents.latest_import}).result == agents.__name__
+
+
+def test_an_end_says_how_much_processor_time_the_process_and_its_children_took(harness: Harness) -> None:
+    ended = call(harness, burn_in_a_child)
+    assert BURNT_S <= ended.cpu_s < 100 * BURNT_S
+
+
+def test_an_end_without_a_fork_server_to_say_so_has_no_processor_time() -> None:
+    known = Evidence(
+        run=RunId("a", 1), pid=7, ready=True, end=None, status=None, cut_off=False, uptime_s=1.0, cpu_s=0.0
+    )
+    assert classify(known).cpu_s == 0.0
+    assert classify(replace(known, status=0, cpu_s=2.5)).cpu_s == 2.5
+    said = End(NORMAL, None, b"")
+    assert classify(replace(known, end=said, status=0, cpu_s=2.5)).cpu_s == 2.5

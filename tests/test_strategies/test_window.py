@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 
@@ -73,3 +74,20 @@ def test_it_answers_as_otp_does_by_counting_all_stamps(seed: int) -> None:
         now += rng.choice((0.0, 0.25, 0.5, 1.0, 2.5))
         stamps = [*(stamp for stamp in stamps if stamp >= now - seconds), now]
         assert window.add(now) is (len(stamps) <= limit)
+
+
+def test_any_thread_may_count_while_another_records() -> None:
+    window, counted, is_done = RestartWindow(50, 1e9), set[int](), threading.Event()
+
+    def count() -> None:
+        while not is_done.is_set():
+            counted.add(window.count(0.0))
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    for number in range(100_000):
+        window.add(float(number))
+    is_done.set()
+    thread.join()
+    assert counted <= set(range(53))  # one is added before the oldest is dropped
+    assert window.count(1e5) == 51

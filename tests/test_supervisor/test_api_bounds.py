@@ -19,7 +19,7 @@ from starlette.responses import Response
 from orchestree.supervisor import EventType, Orchestrator
 from orchestree.supervisor.control.api import event_pages, large_answers, reading_threads
 from orchestree.supervisor.control.api.bodies import PolicyBody
-from orchestree.supervisor.control.api.large_answers import PIECE, LargeAnswers
+from orchestree.supervisor.control.api.large_answers import PIECE, Content, LargeAnswers
 from orchestree.supervisor.control.api.problems import LONGEST, Problem
 from orchestree.supervisor.control.api.reading_threads import ReadingThreads
 from orchestree.supervisor.control.api.reads import Reader
@@ -327,7 +327,7 @@ def test_only_a_few_large_answers_are_in_memory(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(large_answers, "ROOM_S", 0.05)
 
     async def run() -> None:
-        answers, made = LargeAnswers(ReadingThreads()), b"x" * (3 * PIECE + 1)
+        answers, made = LargeAnswers(ReadingThreads()), Content(b"x" * (3 * PIECE + 1))
         clients = [Client(takes=False) for _ in range(large_answers.AT_ONCE)]
         tasks = [asyncio.create_task(one.receive(await answers.answer(lambda: made))) for one in clients]
         with pytest.raises(Problem) as refused:
@@ -337,7 +337,7 @@ def test_only_a_few_large_answers_are_in_memory(monkeypatch: pytest.MonkeyPatch)
         await tasks[0]
         assert [len(piece) for piece in clients[0].pieces] == [0, PIECE, PIECE, PIECE, 1]
         monkeypatch.setattr(large_answers, "ROOM_S", PATIENCE)
-        for made_small in (b"[]", b"x" * PIECE):
+        for made_small in (Content(b"[]"), Content(b"x" * PIECE)):
             for _ in range(2 * large_answers.AT_ONCE):  # these keep no place, taken or not
                 await answers.answer(lambda made=made_small: made)  # type: ignore[misc]
         for client in clients:
@@ -353,13 +353,13 @@ def test_a_client_that_does_not_take_its_answer_loses_its_place(monkeypatch: pyt
     async def run() -> None:
         answers = LargeAnswers(ReadingThreads())
         for _ in range(2 * large_answers.AT_ONCE):
-            await Client(takes=False).receive(await answers.answer(lambda: b"x" * (PIECE + 1)))
+            await Client(takes=False).receive(await answers.answer(lambda: Content(b"x" * (PIECE + 1))))
 
     asyncio.run(run())
 
 
 def test_an_answer_that_fails_keeps_no_place() -> None:
-    def fail() -> bytes:
+    def fail() -> Content:
         raise ValueError("no such sensor")
 
     async def run() -> None:

@@ -75,7 +75,7 @@ SERVED: Final = Served()
 
 
 def a_tree_to_ask() -> Orchestrator:
-    tree = a_tree()
+    tree = a_tree(metrics_port=0)
     tree.services.logs = AgentLogs()
     for name in ("a", "logs"):
         add(tree, name)

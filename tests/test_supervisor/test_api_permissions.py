@@ -34,6 +34,7 @@ ALLOWED: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/v1/tree"): "tree",
     ("GET", "/v1/graph"): "graph",
     ("GET", "/v1/stats"): "stats",
+    ("GET", "/v1/metrics"): "stats",
     ("GET", "/v1/events"): "events",
     ("GET", "/v1/events/stream"): "events",
     ("GET", "/v1/openapi.json"): "",

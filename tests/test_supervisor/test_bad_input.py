@@ -194,6 +194,17 @@ CONFIGS: Any = {
     "no worker": ({"max_workers": 0}, r"max_workers=0: must be a whole number, 1 or more"),
     "a fraction of a worker": ({"max_workers": 1.5}, r"max_workers=1.5"),
     "a port out of range": ({"metrics_port": 70000}, r"metrics_port=70000: must be from 0 to 65535"),
+    "an open port without a token": (
+        {"metrics_host": "0.0.0.0"},
+        r"metrics_host='0.0.0.0': .* metrics_token must be set",
+    ),
+    "a name without a token": ({"metrics_host": "box"}, r"metrics_host='box': other machines may reach it"),
+    "no host": ({"metrics_host": "", "metrics_token": "x"}, r"metrics_host='': must be an address"),
+    "a port that is required and not there": ({"metrics_required": True}, r"metrics_required=True: needs metrics_port"),
+    "an empty token": ({"metrics_token": ""}, r"metrics_token=\.\.\.: must be one or more ASCII characters"),
+    "a token that no header can hold": ({"metrics_token": "a\nb"}, r"metrics_token=\.\.\.: must be one or more ASCII"),
+    "a token that is none": ({"metrics_token": 3}, r"metrics_token=\*+: must be"),
+    "no series": ({"metrics_series": 0}, r"metrics_series=0: must be a whole number, 1 or more"),
     "a negative window": ({"max_seconds": -1}, r"max_seconds=-1"),
     "a negative budget": ({"max_restarts": -1}, r"max_restarts=-1"),
     "a text as a flag": ({"strict_start": "yes"}, r"strict_start='yes'"),
@@ -210,6 +221,12 @@ def test_the_configuration_of_a_tree_refuses(fields: Any, message: str) -> None:
         Orchestrator.Config(**given)
     assert str(caught.value).startswith("Orchestrator.Config: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.4.5", "::1", "localhost"])
+def test_what_only_this_machine_reaches_needs_no_token(host: str) -> None:
+    config = Orchestrator.Config(run_mode="daemon", metrics_port=0, metrics_host=host)
+    assert config.metrics_host == host
 
 
 @pytest.mark.parametrize("config", [5, {"run_mode": "daemon"}, Agent.Config()])

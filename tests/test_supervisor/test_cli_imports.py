@@ -21,12 +21,15 @@ FORBIDDEN = frozenset(
         "tenacity",
         "rich",
         "dill",
+        "prometheus_client",
+        "tempfile",
     ]
 )
 COMMANDS = [
     *(["ps"], ["tree"], ["ls"], ["inspect", "x"], ["stats"], ["graph"], ["commands"], ["logs", "x"]),
     *(["events", "--since", "10m"], ["history"], ["stop", "x", "--wait"], ["set", "x", "a=1"], ["shutdown"]),
     *(["--help"], ["statz"], ["completion", "bash"]),
+    *(["metrics", "show"], ["metrics", "export", "--help"]),
 ]
 
 

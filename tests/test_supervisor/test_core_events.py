@@ -13,7 +13,7 @@ from checked import CheckedTree
 from tenacity import stop_after_attempt, wait_fixed
 from virtual import agent, process, supervisor
 
-from orchestree.agents.ends import NORMAL, Cause, CrashReport, ExitKind, abnormal
+from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, CrashReport, ExitKind, ExitReason, abnormal
 from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
 from orchestree.strategies.backoff import Backoff
 from orchestree.supervisor.core import Core
@@ -194,6 +194,15 @@ def test_messages_are_told_while_their_run_is_the_current_one() -> None:
     data: Mapping[str, object] = MappingProxyType({"rows": 5})
     tree.tell(RunMessage(tree.run_of("a"), "progress", data))
     assert tree.events("AGENT_MESSAGE", "a") == [(0.0, AgentMessage("progress", data))]
+
+
+@pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN])
+def test_a_restart_says_how_the_run_ended_where_no_crash_event_does(reason: ExitReason) -> None:
+    tree = CheckedTree(agent("a", restart="permanent"))
+    tree.end("a", reason)
+    tree.crash("a")
+    data = [data for _, data in tree.events("AGENT_RESTARTING")]
+    assert [getattr(each, "reason", "none") for each in data] == [reason, None]
 
 
 def test_the_result_of_the_last_run_is_kept_until_the_next_start() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import queue
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from orchestree_testing.trees import (
@@ -25,14 +28,16 @@ from orchestree_testing.trees import (
 
 from orchestree.agents import Agent
 from orchestree.agents.ends import NORMAL
-from orchestree.agents.executor import Launch, RunEnded, RunId, RunMessage, RunReady
+from orchestree.agents.executor import KeepMetrics, Launch, RunEnded, RunId, RunMessage, RunReady
 from orchestree.agents.executors.thread import ThreadExecutor
 from orchestree.agents.inbox import Inbox
 from orchestree.supervisor import AgentState, EventType, Orchestrator, SpecError
 from orchestree.supervisor.core import Core
-from orchestree.supervisor.driver import MAX_PENDING_MESSAGES, MessageGate
+from orchestree.supervisor.driver import Driver
 from orchestree.supervisor.events import LeakFound, ServiceFailed
 from orchestree.supervisor.inputs import Effect, Input, RestartChild
+from orchestree.supervisor.message_gate import MAX_PENDING_MESSAGES, MessageGate
+from orchestree.supervisor.world import Settings
 
 E = EventType
 
@@ -298,3 +303,44 @@ def test_what_a_run_has_left_behind_and_cannot_be_ended_is_an_event_before_its_e
         events = tree.history(path="leaky", since=before)
         assert [event.type for event in events] == [E.LEAK_FOUND, E.AGENT_TERMINATED]
         assert events[0].data == LeakFound((12, 17))
+
+
+def test_a_probe_has_the_loop_tell_how_long_it_took_to_turn() -> None:
+    lags, entered, go_on = queue.SimpleQueue[float](), threading.Event(), threading.Event()
+    core = Core(a_tree().config.root_entry(()), Settings())
+    driver = Driver(core, lambda event: None, on_lag=lags.put)
+    driver.start()
+    driver.probe()
+    assert lags.get(timeout=PATIENCE) >= 0.0
+
+    def block() -> None:
+        entered.set()
+        assert go_on.wait(PATIENCE)
+
+    driver.call(block)
+    assert entered.wait(PATIENCE)
+    driver.probe()
+    began = time.monotonic()
+    gc.collect()  # whatever takes a moment
+    passed = time.monotonic() - began
+    go_on.set()
+    assert [lags.get(timeout=PATIENCE), lags.get(timeout=PATIENCE)][1] >= passed
+    driver.shut()
+    driver.ended.result(PATIENCE)
+
+
+def test_launches_say_how_much_is_collected_of_what_agents_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches: list[Launch] = []
+
+    class Recorder(ThreadExecutor):
+        def start(self, launch: Launch) -> None:
+            launches.append(launch)
+            super().start(launch)
+
+    monkeypatch.setattr("orchestree.supervisor.driver.executor_class", lambda name: Recorder)
+    tree = a_tree()
+    add(tree, "a")
+    with tree:
+        tree.driver.keep_metrics = cast(KeepMetrics, SimpleNamespace(series=7))
+        tree.restart_agent("a", PATIENCE)
+    assert [launch.metrics_series for launch in launches] == [0, 7]

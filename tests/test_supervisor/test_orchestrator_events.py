@@ -13,8 +13,8 @@ from tenacity import wait_fixed
 from orchestree.agents import Agent
 from orchestree.strategies import Backoff
 from orchestree.supervisor import AgentState, Event, EventType, Orchestrator
-from orchestree.supervisor.driver import MAX_PENDING_MESSAGES
 from orchestree.supervisor.events import AgentMessage, AgentRestarting, EventGap, HandlerFailed
+from orchestree.supervisor.message_gate import MAX_PENDING_MESSAGES
 
 E = EventType
 

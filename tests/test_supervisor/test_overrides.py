@@ -128,6 +128,9 @@ def effective(made: Orchestrator, *options: str, **environment: str) -> dict[str
         ("control_permissions", "operate", "operate"),
         ("control_permissions", '["logs", "ps"]', frozenset({"logs", "ps"})),
         ("backoff", "none", None),
+        ("metrics_port", "9464", 9464),
+        ("metrics_host", "::1", "::1"),
+        ("metrics_token", "12", SecretStr("12")),
     ],
 )
 def test_text_becomes_a_value_of_the_configurations_field(field: str, text: str, value: object) -> None:
@@ -438,6 +441,16 @@ def test_the_refusal_of_a_secret_does_not_show_it() -> None:
     said = refusal("agents.writer-a.db_password=short")
     assert said == "--set agents.writer-a.db_password: the value breaks a rule of its field (a secret, hence not shown)"
     assert "1234" not in refusal(toml="[agents.writer-a]\ntoken = 1234")
+
+
+def test_the_token_of_the_metrics_is_a_secret_like_those_of_agents() -> None:
+    made = tree()
+    found = effective(made, "metrics_host=0.0.0.0", ORCHESTREE_METRICS_TOKEN="hunter2")
+    assert (found["metrics_token"].value, found["metrics_token"].source) == ("**********", "ORCHESTREE_METRICS_TOKEN")
+    assert made.config.metrics_token == SecretStr("hunter2")
+    said = refusal("metrics_token=hunter 2")
+    assert said == "--set metrics_token: the value breaks a rule of its field (a secret, hence not shown)"
+    assert refusal("metrics_host=0.0.0.0").startswith("--set metrics_host: Orchestrator.Config: metrics_host='0.0.0.0'")
 
 
 def test_the_repr_of_what_was_set_does_not_show_it() -> None:

@@ -22,7 +22,7 @@ from . import views
 from .bodies import Body, NoFields, PolicyBody, ShutdownBody
 from .commands import Commands
 from .event_pages import events_as_json
-from .large_answers import JSON, LargeAnswers
+from .large_answers import JSON, Content, LargeAnswers
 from .parameters import Parameter, event_types, flag, number, text, whole
 from .reading_threads import TREES
 from .reads import Reader
@@ -87,6 +87,7 @@ class Endpoint:
         command: what one must be permitted; None: only to be let in.
         handle: answers.
         answers: type of the answer's JSON, by status; None: only `streams`.
+        texts: media types of an answer that is no JSON; the asker's ``Accept`` chooses.
         streams: whether the answer is, or with ``follow=1`` may be, a stream of server-sent events.
         refusals: codes of problems beyond those that every endpoint has.
     """
@@ -97,6 +98,7 @@ class Endpoint:
     about: str
     handle: Handler
     answers: Mapping[int, Any]
+    texts: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     body: type[Body] | None = None
     streams: bool = False
@@ -121,7 +123,7 @@ def _read_tree(look: Callable[[Call], object]) -> Handler:
     """Return a handler that looks and writes its answer in a thread: with a large tree that takes a while."""
 
     async def handle(call: Call) -> Response:
-        return await call.api.trees.answer(lambda: views.to_bytes(look(call)))
+        return await call.api.trees.answer(lambda: Content(views.to_bytes(look(call))))
 
     return handle
 
@@ -130,9 +132,15 @@ def _read_values(make: Callable[[Call], bytes]) -> Handler:
     """Return a handler that looks at values of users, and writes its answer, in a thread."""
 
     async def handle(call: Call) -> Response:
-        return await call.api.values.answer(lambda: make(call))
+        return await call.api.values.answer(lambda: Content(make(call)))
 
     return handle
+
+
+async def _metrics(call: Call) -> Response:
+    # Collectors of a user may hang as the values of one do.
+    accept = ", ".join(call.request.headers.getlist("accept"))
+    return await call.api.values.answer(lambda: call.api.reader.metrics(accept))
 
 
 def _answer(value: object, *, done: bool = True) -> Response:
@@ -204,7 +212,7 @@ async def _logs(call: Call) -> Response:
 
 
 async def _openapi(call: Call) -> Response:
-    return await call.api.trees.answer(call.api.document)
+    return await call.api.trees.answer(lambda: Content(call.api.document()))
 
 
 _WAIT: Final = number(
@@ -296,6 +304,11 @@ ENDPOINTS: Final = (
         method="GET", route="/stats", command="stats", about="Figures of the whole tree and of its process.",
         handle=_stats, answers={200: views.Stats | list[views.Agent]}, parameters=(_BELOW,),
         refusals=(*_UNKNOWN, *_SLOW),
+    ),
+    Endpoint(
+        method="GET", route="/metrics", command="stats", about="What Prometheus scrapes, if metrics are on.",
+        handle=_metrics, answers={200: str}, texts=("text/plain", "application/openmetrics-text"),
+        refusals=("no_route", *_SLOW),
     ),
     Endpoint(
         method="GET", route="/events", command="events", about="What happened, oldest first, also in earlier runs.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
@@ -33,6 +34,14 @@ TAKEN_S: Final = 60.0
 """Seconds in which a client has to take a large answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an answer holds."""
+
+    body: bytes
+    media_type: str = JSON
+
+
 class LargeAnswers:
     """Makes and sends one kind of answers. Tasks of one loop."""
 
@@ -41,8 +50,8 @@ class LargeAnswers:
         self._threads = threads
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    async def answer(self, make: Callable[[], bytes]) -> Response:
-        """Return an answer with the JSON that `make` returns.
+    async def answer(self, make: Callable[[], Content]) -> Response:
+        """Return an answer with what `make` returns.
 
         Raises:
             Problem: ``busy``: there is no room within `ROOM_S`; and as `ReadingThreads.call`.
@@ -52,20 +61,23 @@ class LargeAnswers:
                 await self._room.acquire()
         except TimeoutError:
             raise Problem("busy", "too many large answers are on their way, try again later") from None
-        body = b""
+        content = Content(b"")
         try:
-            body = await self._threads.call(make)
+            content = await self._threads.call(make)
         finally:
-            if len(body) <= PIECE:
+            is_large = len(content.body) > PIECE
+            if not is_large:
                 self._room.release()
-        return Response(body, media_type=JSON) if len(body) <= PIECE else _InPieces(body, self._room.release)
+        if is_large:
+            return _InPieces(content, self._room.release)
+        return Response(content.body, media_type=content.media_type)
 
 
 class _InPieces(Response):
     """Says that it is done when the last piece is handed to the connection, or the client does not take it."""
 
-    def __init__(self, body: bytes, done: Callable[[], None]) -> None:
-        super().__init__(body, media_type=JSON)
+    def __init__(self, content: Content, done: Callable[[], None]) -> None:
+        super().__init__(content.body, media_type=content.media_type)
         self._done = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -82,8 +82,10 @@ def _operation(row: Endpoint, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _name(row: Endpoint) -> str:
+    """Return its command, or its last word if it has none of its own."""
     last = row.route.rpartition("/")[2].removesuffix(".json")
-    return row.command if row.command and row.command != "events" else last.replace("{path}", "inspect")
+    has_own = [one.command for one in ENDPOINTS].count(row.command) == 1
+    return row.command if row.command and has_own else last.replace("{path}", "inspect")
 
 
 def _parameter(parameter: Parameter) -> Mapping[str, Any]:
@@ -93,7 +95,8 @@ def _parameter(parameter: Parameter) -> Mapping[str, Any]:
 def _answers(row: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     answers = {}
     for status, kind in row.answers.items():
-        content: dict[str, Any] = {} if kind is None else {JSON: {"schema": schemas.of(kind, "serialization")}}
+        schema = None if kind is None else {"schema": schemas.of(kind, "serialization")}
+        content: dict[str, Any] = {} if schema is None else dict.fromkeys(row.texts or (JSON,), schema)
         if row.streams:
             content[EVENT_STREAM] = {}  # there is no schema for such in OpenAPI 3.1
         answers[str(status)] = {"description": _about(row, status), "content": content}

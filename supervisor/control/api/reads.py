@@ -22,8 +22,11 @@ from orchestree.supervisor.reconfiguring import AGENT_POLICY, ROOT_POLICY, SUPER
 from orchestree.supervisor.spec import AgentEntry, ChildEntry
 from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
 from orchestree.supervisor.status import Status
+from orchestree.supervisor.tree_metrics import HOW_TO_SWITCH_ON
 
 from . import views
+from .large_answers import Content
+from .problems import Problem
 from .usage import Usages
 
 if TYPE_CHECKING:
@@ -102,6 +105,18 @@ class Reader:
             memory_bytes=usage.memory_bytes,
             threads=usage.threads,
         )
+
+    def metrics(self, accept: str) -> Content:
+        """Return what Prometheus scrapes, in the format that the header ``Accept`` asks for.
+
+        Raises:
+            Problem: ``no_route``: metrics are off, or could not be had.
+        """
+        services = self.orchestrator.services
+        if not services.metrics.is_open:
+            raise Problem("no_route", f"metrics are {services.states['metrics']}: {HOW_TO_SWITCH_ON}")
+        page = services.metrics.exporter.page(accept)
+        return Content(b"".join(page.pieces), page.content_type)
 
     def details(self, path: str) -> views.Details:
         """Return all that is known of what stands at `path`. Raises `NotFound`."""

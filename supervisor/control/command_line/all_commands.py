@@ -10,6 +10,7 @@ import click
 from .completion_command import completion
 from .event_commands import events, history, logs
 from .inspect_command import inspect
+from .metrics_commands import metrics
 from .run_commands import check, run
 from .show_commands import commands, graph, ls, ps, stats, tree
 from .steer_commands import restart, set_policy, shutdown, start, stop
@@ -24,8 +25,9 @@ def orchestree() -> None:
     TARGET is a file (`path/to/app.py` or `path/to/app.py:name`) or `module:name`. It holds an Orchestrator,
     or a function without arguments that returns one.
 
-    All commands but `run` and `check` ask a running orchestrator, through its socket: the only one, or the one that
-    --name, --socket or ORCHESTREE_SOCKET names. PATH is an agent or a supervisor, with all below it; / is the root.
+    All commands but `run`, `check` and `metrics export` ask a running orchestrator, through its socket: the only one,
+    or the one that --name, --socket or ORCHESTREE_SOCKET names. PATH is an agent or a supervisor, with all below it;
+    / is the root.
 
     Exit codes of these: 0 done, 1 failed, 2 wrong options, 3 no orchestrator to talk to, 4 not permitted, 5 --wait
     ran out, 6 something is parked or wedged (`ps --check`), 130 Ctrl-C.
@@ -34,7 +36,7 @@ def orchestree() -> None:
 
 for command in (
     *(run, check),
-    *(ls, ps, tree, inspect, stats, graph, commands),
+    *(ls, ps, tree, inspect, stats, graph, metrics, commands),
     *(logs, events, history),
     *(start, stop, restart, set_policy, shutdown),
     completion,

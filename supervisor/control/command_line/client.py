@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from socket import AF_UNIX, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET, socket
 from struct import pack
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from orchestree.supervisor.control import places
@@ -23,6 +23,7 @@ CONNECT_S: Final = 10
 PART: Final = 65_536
 """Bytes of a stream that are read at once."""
 
+Found = TypeVar("Found")
 Query = Mapping[str, "str | int | float | None"]
 """Parameters of a request; what is None or empty is left out."""
 
@@ -92,15 +93,22 @@ class Asked:
         self._connection.close()
 
     def answer(self) -> Any:
-        """Wait for the answer and return its JSON.
+        """Wait for the answer and return its JSON. Raises as `text`."""
+        return self._read(json.loads)
+
+    def text(self) -> str:
+        """Wait for the answer and return its text.
 
         Raises:
             Refused: the orchestrator said no.
             Unreachable: it has gone, or speaks something else.
         """
+        return self._read(bytes.decode)
+
+    def _read(self, read: Callable[[bytes], Found]) -> Found:
         try:
             with self._response() as response:
-                return _checked(response)
+                return read(_checked(response))
         except (HTTPException, OSError, ValueError) as error:
             raise self._no_answer(error) from None
         finally:
@@ -151,6 +159,10 @@ class Client:
         """
         return self.ask("GET", route, query).answer()
 
+    def get_text(self, route: str) -> str:
+        """Return the text at `route`. Otherwise as `get`."""
+        return self.ask("GET", route).text()
+
     def ask(self, method: str, route: str, query: Query | None = None, body: object = None, wait_s: float = 0) -> Asked:
         """Send a request and return without waiting for the answer, which may take `wait_s` seconds longer.
 
@@ -172,7 +184,7 @@ class Client:
     def _ask(self, method: str, route: str, query: Query | None, body: object, timeout: float | None) -> Asked:
         connection = Connection(self.socket, timeout)
         text = None if method == "GET" else json.dumps({} if body is None else body)
-        headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if text else {})
+        headers = {"Accept": "application/json, text/plain"} | ({"Content-Type": "application/json"} if text else {})
         given = {key: value for key, value in (query or {}).items() if value is not None and value != ""}
         url = f"/v1{route}?{urlencode(given)}" if given else f"/v1{route}"
         try:
@@ -190,11 +202,11 @@ def agent_route(path: str, action: str = "") -> str:
     return f"/agents/{quote(path, safe='') or '%2F'}" + (f"/{action}" if action else "")
 
 
-def _checked(response: HTTPResponse) -> Any:
-    """Return the JSON of a good answer."""
+def _checked(response: HTTPResponse) -> bytes:
+    """Return the body of a good answer."""
     text = response.read()
     if response.status < 400:
-        return json.loads(text)
+        return text
     try:
         problem = json.loads(text)
         detail = problem.get("detail") or problem["title"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from orchestree.agents.executor import KeepLine, RunEnded, RunId, RunMessage, RunReport
+from orchestree.agents.executor import KeepLine, KeepMetrics, RunEnded, RunId, RunMessage, RunReport
 
 DEADLINE_S = 20.0
 
@@ -23,6 +23,7 @@ class RecordingHost:
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.agents_loop = agents_loop
         self.keep_line: KeepLine | None = None
+        self.keep_metrics: KeepMetrics | None = None
         self.reports: list[RunReport] = []
         self._changed = threading.Condition()
 
