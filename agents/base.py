@@ -83,7 +83,7 @@ class BaseAgent(ABC):
         patch = RecordPatch(life.run, life.masker(), life.keep_line)
         return bound.patch(patch) if patch else bound
 
-    @cached_property
+    @property
     def metrics(self) -> AgentMetrics:
         """What the agent counts: ``self.metrics.counter("items_total", "Items written").inc()``.
 

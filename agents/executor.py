@@ -157,10 +157,10 @@ class FollowMetrics(Protocol):
     """Takes from the metrics of runs in its own process, when it likes. Any thread; never raises."""
 
     def follow(self, run: RunId, metrics: MetricsOfRun) -> None:
-        """Take from `metrics` until `leave`; called at the run's first use of them."""
+        """Take from `metrics` until `leave`; called at the run's first use of them. Never waits."""
 
-    def leave(self, run: RunId) -> None:
-        """Take the rest, as the run has ended; close its metrics and let go of them. Unknown runs are ignored."""
+    def leave(self, run: RunId, metrics: MetricsOfRun) -> None:
+        """Close `metrics`, take the rest and let go, as the run has ended. May wait; unknown ones are ignored."""
 
 
 class KeepMetrics(FollowMetrics, Protocol):
@@ -173,7 +173,14 @@ class KeepMetrics(FollowMetrics, Protocol):
     series: int
 
     def apply(self, run: RunId, batch: MetricBatch) -> None:
-        """Add what a run in another process has sent. Any thread; never raises, and waits for no more than a copy."""
+        """Add what a run in another process has sent. Any thread; never raises or waits."""
+
+    def forget(self, path: str) -> None:
+        """Forget all that was counted under `path`: what follows is another agent's, whose incarnations begin anew.
+
+        Called in the supervision thread when an agent was registered there, before its first start, and when it has
+        left the tree; never raises or waits.
+        """
 
 
 RunReport = RunReady | RunEnded | RunMessage | RunProgress | RunMemory

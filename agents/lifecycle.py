@@ -60,7 +60,7 @@ class Life:
     stop: threading.Event | asyncio.Event
     enough: threading.Event | asyncio.Event
 
-    def __init__(self, run: RunId, emit: Emit) -> None:
+    def __init__(self, run: RunId, emit: Emit, metrics: RunMetrics) -> None:
         """Begin with nothing to report."""
         self.run = run
         self.emit = emit
@@ -76,7 +76,7 @@ class Life:
         self.context: Context = copy_context()
         self.keep_line: KeepLine | None = None
         self.masker: Callable[[], Masker] = lambda: NO_SECRETS
-        self.metrics = RunMetrics(run)
+        self.metrics = metrics
 
     def begin_round(self) -> bool:
         """Note progress; return whether another round is to begin."""
@@ -135,9 +135,9 @@ class Life:
 class SyncLife(Life):
     """The run of an `Agent`. The lock makes a stop either come before `execute` or find it running."""
 
-    def __init__(self, run: RunId, emit: Emit) -> None:
+    def __init__(self, run: RunId, emit: Emit, metrics: RunMetrics) -> None:
         """Begin with nothing to report."""
-        super().__init__(run, emit)
+        super().__init__(run, emit, metrics)
         self.stop: threading.Event = threading.Event()
         self.enough: threading.Event = threading.Event()
         self.lock = threading.Lock()
@@ -161,9 +161,9 @@ class SyncLife(Life):
 class AsyncLife(Life):
     """The run of an `AsyncAgent`. Only its loop touches it, so it needs no lock."""
 
-    def __init__(self, run: RunId, emit: Emit) -> None:
+    def __init__(self, run: RunId, emit: Emit, metrics: RunMetrics) -> None:
         """Begin with nothing to report."""
-        super().__init__(run, emit)
+        super().__init__(run, emit, metrics)
         self.stop: asyncio.Event = asyncio.Event()
         self.enough: asyncio.Event = asyncio.Event()
         self.stopper: asyncio.Task[None] | None = None
@@ -196,10 +196,10 @@ def make_agent(
         Exception: whatever ``__new__`` raises; for one, an abstract class cannot be made.
     """
     agent = launch.agent.__new__(launch.agent)
-    life = (AsyncLife if isinstance(agent, AsyncAgent) else SyncLife)(launch.run, emit)
+    metrics = RunMetrics(launch.run, launch.metrics_series, follow_metrics)
+    life = (AsyncLife if isinstance(agent, AsyncAgent) else SyncLife)(launch.run, emit, metrics)
     life.keep_line = keep_line
     life.masker = launch.masker
-    life.metrics = RunMetrics(launch.run, launch.metrics_series, follow_metrics)
     agent._bind(launch, life)
     return agent
 

@@ -29,6 +29,11 @@ class Definition:
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
 
+    @property
+    def served_name(self) -> str:
+        """The name under which Prometheus knows the metric."""
+        return f"{self.name}_total" if self.type == "counter" else self.name
+
     def __str__(self) -> str:
         """Return it in words, for errors."""
         parts = [f"{self.type} {self.name!r} with the help {self.help!r}"]
@@ -57,7 +62,8 @@ class MetricBatch:
         definitions: new ones; of each metric its definition comes before its first value, or with it.
         numbers: what was added to a counter, which may be 0.0 for a new one; the value of a gauge.
         observed: what a histogram has seen in between.
-        over_limit: a metric that wanted to have more label sets than the agent may have; empty if none did.
+        over_limit: the metric, as Prometheus knows it, that wanted to have more label sets than the agent may have;
+            empty if none did.
     """
 
     definitions: tuple[Definition, ...]
@@ -67,7 +73,13 @@ class MetricBatch:
 
 
 class MetricsOfRun(Protocol):
-    """The metrics of one run, in the process in which it counts. Any thread."""
+    """The metrics of one run, in the process in which it counts. Any thread.
+
+    Attributes:
+        is_open: what is counted is told; False since `close`.
+    """
+
+    is_open: bool
 
     def take(self) -> MetricBatch | None:
         """Return what has changed since the last call, each change once; None if nothing has."""
@@ -76,4 +88,4 @@ class MetricsOfRun(Protocol):
         """Have `call` called at the first change after each `take`, and at once if there was one. It must be short."""
 
     def close(self) -> None:
-        """Have all that follows go nowhere; what came before can still be taken."""
+        """Have all that follows go nowhere; what came before can still be taken. Never waits."""

@@ -9,7 +9,7 @@ from typing import Final, Self
 from orchestree.strategies.errors import MetricError, did_you_mean
 
 from .metric_data import Definition, LabelValues, Observed
-from .metric_rules import as_float, cut, served_name
+from .metric_rules import as_float, clipped, cut
 from .metric_store import MetricStore
 
 NOWHERE: Final = MetricStore(0)
@@ -74,23 +74,31 @@ class Metric:
             raise MetricError(f"{self._name()} has {_listed(names)}, and got {len(key)} values")
         if self.values is not None:
             return self
+        if not self._store.is_open:
+            return self._beyond()
         key = tuple(map(cut, key))
         with self._store.lock:
             child = self._children.get(key)
-            if child is None and self._store.has_room_for(self.definition.name):
+            if child is None and self._store.has_room_for(self.definition):
                 child = self._children[key] = type(self)(self._store, self.definition, key)
                 child.note()
-            elif child is None:
-                if self._nowhere is None:
-                    self._nowhere = type(self)(NOWHERE, self.definition, ("",) * len(names))
-                child = self._nowhere
-        return child
+        return child if child is not None else self._beyond()
+
+    def _beyond(self) -> Self:
+        """Return what takes the place of a label set that cannot be had."""
+        if self._nowhere is None:
+            self._nowhere = type(self)(NOWHERE, self.definition, ("",) * len(self.definition.labels))
+        return self._nowhere
 
     def note(self) -> None:
         """Have the next batch tell about this one. With the lock."""
+        self.check_counts()
+        self.is_noted = self._store.note(self)
+
+    def check_counts(self) -> None:
+        """Raise `MetricError` if it has labels, so that only its label sets count."""
         if self.values is None:
             raise MetricError(f"{self._name()} has {_listed(self.definition.labels)}: call .labels(…) first")
-        self.is_noted = self._store.note(self)
 
     def take(self) -> float | Observed:
         """Return what the next batch is to tell, and begin anew. With the lock."""
@@ -98,7 +106,7 @@ class Metric:
 
     def _name(self) -> str:
         definition = self.definition
-        return f"{definition.type} {served_name(definition.type, definition.name)!r}"
+        return f"{definition.type} {definition.served_name!r}"
 
 
 class Counter(Metric):
@@ -121,6 +129,9 @@ class Counter(Metric):
             amount = _number(self, amount)
         if not amount >= 0.0:
             raise MetricError(f"{self._name()} only goes up, so not by {amount!r}; a gauge goes down as well")
+        if not self._store.is_open:
+            self.check_counts()
+            return
         with self._store.lock:
             if not self.is_noted:
                 self.note()
@@ -146,6 +157,9 @@ class Gauge(Metric):
         """Set it. Raises `MetricError` if `value` is no number, or the metric has labels."""
         if value.__class__ is not float or value != value:
             value = _number(self, value)
+        if not self._store.is_open:
+            self.check_counts()
+            return
         with self._store.lock:
             if not self.is_noted:
                 self.note()
@@ -155,12 +169,20 @@ class Gauge(Metric):
         """Add to it. Raises `MetricError` as `set` does."""
         if amount.__class__ is not float or amount != amount:
             amount = _number(self, amount)
+        if not self._store.is_open:
+            self.check_counts()
+            return
         with self._store.lock:
-            self.set(self._value + amount)
+            if not self.is_noted:
+                self.note()
+            value = self._value + amount  # and nothing is called until it is set: a signal handler may count as well
+            if value != value:
+                _number(self, value)
+            self._value = value
 
     def dec(self, amount: float = 1.0) -> None:
         """Take from it. Raises `MetricError` as `set` does."""
-        self.inc(-amount)
+        self.inc(-_number(self, amount))
 
     def take(self) -> float:
         """Return the value, which stays."""
@@ -183,6 +205,9 @@ class Histogram(Metric):
         """Count one value. Raises `MetricError` if it is no number, or the metric has labels."""
         if value.__class__ is not float or value != value:
             value = _number(self, value)
+        if not self._store.is_open:
+            self.check_counts()
+            return
         with self._store.lock:
             if not self.is_noted:
                 self.note()
@@ -191,16 +216,18 @@ class Histogram(Metric):
 
     def take(self) -> Observed:
         """Return what was observed."""
-        observed = Observed(tuple(self._counts), self._total)
-        self._counts, self._total = [0] * len(self._bounds), 0.0
-        return observed
+        zeros = [0] * len(self._bounds)
+        # Nothing is called between these: a signal handler may observe as well.
+        counts, total = self._counts, self._total
+        self._counts, self._total = zeros, 0.0
+        return Observed(tuple(counts), total)
 
 
 def _number(metric: Metric, value: object) -> float:
     try:
         number = as_float(value)
     except (TypeError, ValueError, OverflowError):
-        raise MetricError(f"{metric._name()} has numbers for its values, not {value!r}") from None
+        raise MetricError(f"{metric._name()} has numbers for its values, not {clipped(value)}") from None
     if isnan(number):
         raise MetricError(f"{metric._name()} has numbers for its values, and NaN is none")
     return number

@@ -63,7 +63,7 @@ class MetricStore:
                 self._over_limit = ""
             numbers: dict[str, dict[LabelValues, float]] = {}
             observed: dict[str, dict[LabelValues, Observed]] = {}
-            for metric in noted:
+            for metric in dict.fromkeys(noted):  # twice, if a signal handler has counted while it was noted
                 metric.is_noted = False
                 name, values, told = metric.definition.name, metric.values or (), metric.take()
                 if isinstance(told, Observed):
@@ -80,10 +80,9 @@ class MetricStore:
                 call()
 
     def close(self) -> None:
-        """Have all that follows go nowhere; what came before can still be taken."""
-        with self.lock:
-            self.is_open = False
-            self._on_change = None
+        """Have all that follows go nowhere; what came before can still be taken. Never waits."""
+        self.is_open = False
+        self._on_change = None
 
     # With the lock:
 
@@ -93,19 +92,19 @@ class MetricStore:
             self._defined.append(definition)
             self._change()
 
-    def has_room_for(self, name: str) -> bool:
+    def has_room_for(self, definition: Definition) -> bool:
         """Return whether there may be one more label set of the metric, and count it."""
         if self._series >= self.limit:
-            self.tell_over_limit(name)
+            self.tell_over_limit(definition)
         elif self.is_open:
             self._series += 1
             return True
         return False
 
-    def tell_over_limit(self, name: str) -> None:
+    def tell_over_limit(self, definition: Definition) -> None:
         """Have the next batch say that this metric has run away, if none has said so of another."""
         if self.is_open and self._over_limit is None:
-            self._over_limit = name
+            self._over_limit = definition.served_name
             self._change()
 
     def note(self, metric: Noted) -> bool:
@@ -118,8 +117,9 @@ class MetricStore:
     def _change(self) -> None:
         if not self._has_changed:
             self._has_changed = True
-            if self._on_change is not None:
-                self._on_change()
+            call = self._on_change
+            if call is not None:
+                call()
 
     def _forget(self) -> None:
         """Be the copy in a forked process: another thread may have had the lock, and the changes are the parent's."""

@@ -10,7 +10,7 @@ from orchestree.strategies.errors import MetricError
 
 from .metric_data import Definition, MetricType
 from .metric_kinds import NOWHERE, Counter, Gauge, Histogram, Metric
-from .metric_rules import define
+from .metric_rules import buckets_of, clipped, define, labels_of
 from .metric_store import MetricStore
 
 if TYPE_CHECKING:
@@ -74,11 +74,10 @@ class AgentMetrics:
         labels: Iterable[str],
         buckets: Iterable[float] = (),
     ) -> Kind:
-        if isinstance(labels, str):
-            raise MetricError(f"the labels of {name!r} are several names, not the text {labels!r}: try ({labels!r},)")
-        family = name.removesuffix("_total") if kind is Counter and isinstance(name, str) else name
-        known = self._metrics.get(family)
-        asked = (kind, help, tuple(labels), tuple(buckets))
+        if not isinstance(name, str):
+            raise MetricError(f"the name of a metric is a text, not {clipped(name)}")
+        known = self._metrics.get(name.removesuffix("_total") if kind is Counter else name)
+        asked = (kind, help, labels_of(name, labels), buckets_of(name, buckets))
         if known is None or known.asked != asked:
             return self._define(kind, define(word, name, help, asked[2], asked[3]), asked)
         assert isinstance(known, kind)
@@ -95,9 +94,9 @@ class AgentMetrics:
                 return known
             values = None if definition.labels else ()
             if len(self._metrics) >= store.limit:
-                store.tell_over_limit(definition.name)
+                store.tell_over_limit(definition)
                 return kind(NOWHERE, definition, values)
-            if values is not None and store.is_open and not store.has_room_for(definition.name):
+            if values is not None and store.is_open and not store.has_room_for(definition):
                 return kind(NOWHERE, definition, values)
             made = kind(store, definition, values)
             made.asked = asked
@@ -113,7 +112,7 @@ class RunMetrics:
 
     __slots__ = ("_follow", "_is_over", "_made", "_pid", "_run", "_series")
 
-    def __init__(self, run: RunId, series: int = 0, follow: FollowMetrics | None = None) -> None:
+    def __init__(self, run: RunId, series: int, follow: FollowMetrics | None) -> None:
         """Have at most `series` label sets; they go nowhere if that is 0 or nobody follows them."""
         self._run = run
         self._series = series
@@ -133,12 +132,13 @@ class RunMetrics:
         if (first := self._made.setdefault(None, metrics)) is not metrics:
             return first
         self._follow.follow(self._run, metrics.store)
-        if self._is_over:
-            self._follow.leave(self._run)
+        if self._is_over:  # in another thread, just now
+            metrics.store.close()
         return metrics
 
     def end(self) -> None:
-        """Have the rest taken, and let go; from now on they go nowhere."""
+        """Have the rest taken, and let go; from now on they go nowhere. In a forked copy there is nothing to take."""
         self._is_over = True
-        if self._made and self._follow is not None:
-            self._follow.leave(self._run)
+        made = self._made.get(None)
+        if made is not None and self._follow is not None and os.getpid() == self._pid:
+            self._follow.leave(self._run, made.store)

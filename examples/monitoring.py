@@ -13,7 +13,7 @@ The others notice nothing of that, and Ctrl-C ends all of them in reverse order.
 
 All of it can be scraped at http://127.0.0.1:9464/metrics (`--set metrics_port=0` for any free port), with what the
 agents count themselves: `host_percent`, `site_requests_total`, `prober_answer_seconds`. A second copy finds the port
-taken, says so, and does without. What Prometheus makes of it is drawn in metrics_session.txt.
+taken, says so, and does without until it is free. What Prometheus makes of it is drawn in metrics_session.txt.
 
 Shows, among others:
     STARTING sensor        incarnation 1 (process)

@@ -19,8 +19,8 @@ from orchestree.supervisor.states import AgentState
 from orchestree.supervisor.status import Snapshot, Status
 
 from . import families
-from .families import CAUSES, FAMILIES, STATES, Family
-from .readings import agent_info, build_info, exemplar_of, restarts_limit
+from .families import CAUSES, FAMILIES, STATES, SUPERVISOR_STATES, Family
+from .readings import agent_info, build_info, exemplar_of, restarts_limit, shown
 from .recording import AgentRecord, Histogram, Recording, SupervisorRecord
 from .source import Source
 
@@ -45,13 +45,14 @@ class TreeCollector:
         yield from self._own()
 
     def _fixed(self) -> Iterator[Metric]:
-        snapshots, now = self._source.snapshots(), self._source.now()
+        everything, now = self._source.snapshots(), self._source.now()
+        snapshots = shown(everything, now)
         sheet = Sheet()
-        for path, snapshot in snapshots.items():
+        for snapshot in snapshots.values():
             if snapshot.status.kind == "agent":
                 self._fill_agent(sheet, snapshot.at(now), now)
             else:
-                self._fill_supervisor(sheet, path, now)
+                self._fill_supervisor(sheet, snapshot.status, now)
         self._fill_whole(sheet, snapshots)
         return sheet.metrics()
 
@@ -78,12 +79,16 @@ class TreeCollector:
             if usage.memory_bytes is not None:
                 sheet.gauge(families.AGENT_MEMORY, usage.memory_bytes, path)
 
-    def _fill_supervisor(self, sheet: Sheet, path: str, now: float) -> None:
+    def _fill_supervisor(self, sheet: Sheet, status: Status, now: float) -> None:
+        path = status.path
         record = self._recording.supervisors.get(path) or SupervisorRecord()
         sheet.histogram(families.SUPERVISOR_RESTART_DURATION, record.durations, path)
         sheet.gauge(families.SUPERVISOR_WINDOW, self._source.restarts_in_window(path, now), path)
         sheet.gauge(families.SUPERVISOR_LIMIT, restarts_limit(self._source, path), path)
         sheet.counter(families.SUPERVISOR_TERMINATIONS, record.terminations, path)
+        for state in SUPERVISOR_STATES:
+            sheet.gauge(families.SUPERVISOR_STATE, status.state is state, path, state.value)
+        sheet.counter(families.SUPERVISOR_RESTARTS, record.restarts, path)
 
     def _fill_whole(self, sheet: Sheet, snapshots: Mapping[str, Snapshot]) -> None:
         statuses = [snapshot.status for snapshot in snapshots.values()]
@@ -101,7 +106,7 @@ class TreeCollector:
         sheet.counter(families.EVENTS_DROPPED, whole.events_dropped)
         sheet.gauge(families.HISTORY_LAG, whole.history_lag_s)
         sheet.histogram(families.LOOP_LAG, self._recording.lag)
-        sheet.gauge(families.BUILD_INFO, 1, *build_info().values())
+        sheet.gauge(families.BUILD_INFO, 1, *build_info(self._source).values())
 
 
 class Sheet:

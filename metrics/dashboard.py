@@ -29,6 +29,10 @@ AGENTS: Final = f'{ORCHESTRATORS}, agent=~"${{supervisor}}(/.+)?", agent=~"$agen
 FAILURES: Final = 'cause!~"normal|ignore|shutdown"'
 SINCE: Final = "$__rate_interval"
 
+STEP: Final = "5m"
+"""Between two values that count what happened since the one before. With steps that are long beside the time between
+two scrapes, `SINCE` reaches from one to the next: what happened once is drawn once, and nothing is left out."""
+
 STATE_COLORS: Final = {
     "ready": "green",
     "completed": "blue",
@@ -90,9 +94,9 @@ def now() -> Iterator[AnyPanel]:
         Limits(orange=1),
     )
     yield figure(
-        "Supervisors gave up",
-        "Times within the time that is shown.",
-        f"round(sum(increase(orchestree_supervisor_terminations_total{{{SUPERVISORS}}}[$__range])))",
+        "Supervisors down",
+        "Those that gave up and stay down until somebody starts them, with all below them.",
+        f'sum(orchestree_supervisor_state{{{SUPERVISORS}, state=~"failed|parked"}})',
         bad,
     )
 
@@ -100,20 +104,34 @@ def now() -> Iterator[AnyPanel]:
 def agents() -> Iterator[AnyPanel]:
     """Yield who is in which state, and who fails."""
     yield stack(
-        Frame("States", "Agents in each state, of whole orchestrators.", 12),
+        Frame("States", "Agents in each state, of whole orchestrators.", 8),
         Query(f"sum by (state) (orchestree_agents{{{ORCHESTRATORS}}})", "{{state}}"),
         colors=STATE_COLORS,
     )
     yield stack(
-        Frame("Ends by cause", "Why the runs of the chosen agents ended; most ends are followed by a restart.", 12),
-        Query(f"sum by (cause) (increase(orchestree_agent_ends_total{{{AGENTS}}}[{SINCE}]))", "{{cause}}"),
+        Frame("Ends by cause", "Why the runs of the chosen agents ended; most ends are followed by a restart.", 8),
+        Query(f"sum by (cause) (increase(orchestree_agent_ends_total{{{AGENTS}}}[{SINCE}]))", "{{cause}}", STEP),
+        bars=True,
+    )
+    yield stack(
+        Frame(
+            "Crashes",
+            "Of whole orchestrators, also of agents that live too short to be seen one by one, such as the jobs of a "
+            "dynamic supervisor.",
+            8,
+        ),
+        Query(
+            f'sum by (instance) (increase(orchestree_events_total{{{ORCHESTRATORS}, type="agent_crashed"}}[{SINCE}]))',
+            "{{instance}}",
+            STEP,
+        ),
         bars=True,
     )
     yield ranking(
         Frame("Top flappers", "Most restarts within the time that is shown.", 8),
         Query(
             f"topk(10, round(sum by (instance, agent) "
-            f"(increase(orchestree_agent_restarts_total{{{AGENTS}}}[$__range]))))",
+            f"(increase(orchestree_agent_restarts_total{{{AGENTS}}}[$__range]))) > 0)",
             "{{agent}} ({{instance}})",
         ),
         Limits(orange=3, red=10),
@@ -124,13 +142,19 @@ def agents() -> Iterator[AnyPanel]:
             "The streak that backoff goes by: it grows with each failure, and a stable run sets it to 0.",
             8,
         ),
-        Query(f"topk(10, orchestree_agent_restart_streak{{{AGENTS}}})", "{{agent}} ({{instance}})"),
+        Query(f"topk(10, orchestree_agent_restart_streak{{{AGENTS}}} > 0)", "{{agent}} ({{instance}})"),
     )
+    trouble = 'state=~"parked|wedged|failed|backoff"'
     yield rows(
-        Frame("In trouble", "Agents that are parked, wedged or failed, or wait for their restart; at most 50.", 8),
-        f"topk(50, max by (agent, state, instance) (orchestree_agent_state{{{AGENTS}, "
-        f'state=~"parked|wedged|failed|backoff"}}))',
-        {"agent": "Agent", "state": "State", "instance": "Instance"},
+        Frame(
+            "In trouble",
+            "Agents, and supervisors (with a slash before their path), that are parked, wedged or failed, or wait for "
+            "their restart; at most 50.",
+            8,
+        ),
+        f"topk(50, max by (agent, state, instance) (orchestree_agent_state{{{AGENTS}, {trouble}}} or label_replace("
+        f'orchestree_supervisor_state{{{SUPERVISORS}, {trouble}}}, "agent", "/$1", "supervisor", "(.*)")))',
+        {"agent": "Path", "state": "State", "instance": "Instance"},
     )
 
 
@@ -142,7 +166,7 @@ def restarts() -> Iterator[AnyPanel]:
             "Window used",
             "Restarts that count now, as a part of those that the supervisor bears within its window. One more than "
             "all ends it.",
-            8,
+            12,
             unit="percentunit",
         ),
         Query(
@@ -153,12 +177,28 @@ def restarts() -> Iterator[AnyPanel]:
         limits=Limits(orange=0.5, red=0.8),
     )
     yield lines(
-        Frame("Restart duration", "From the end of a run until the agent is ready again, delay included.", 8, unit="s"),
+        Frame("Supervisors", "How often they gave up, and were restarted.", 12),
+        *(
+            Query(f"increase(orchestree_supervisor_{total}_total{{{SUPERVISORS}}}[{SINCE}]) > 0", legend, STEP)
+            for total, legend in (
+                ("terminations", "/{{supervisor}} gave up ({{instance}})"),
+                ("restarts", "/{{supervisor}} restarted ({{instance}})"),
+            )
+        ),
+    )
+    yield lines(
+        Frame(
+            "Restart duration",
+            "Of restarts of agents directly below: from the end of a run until the agent is ready again, delay "
+            "included.",
+            12,
+            unit="s",
+        ),
         *quantiles(buckets),
     )
     yield histogram(
-        Frame("Restart durations", "How many restarts took how long.", 8, unit="s"),
-        f"sum by (le) (increase({buckets}[{SINCE}]))",
+        Frame("Restart durations", "How many restarts took how long.", 12, unit="s"),
+        Query(f"sum by (le) (increase({buckets}[{SINCE}]))", "{{le}}", STEP),
     )
 
 
@@ -183,8 +223,9 @@ def resources() -> Iterator[AnyPanel]:
     yield lines(
         Frame(
             "Silence",
-            "Seconds since the last progress, of the 10 that are silent for longest. An agent that waits on purpose "
-            "with sleep() is not silent; one that blocks in a call of its own is.",
+            "Seconds since the last progress, of the 10 that are silent for longest. Progress is the end of setup, "
+            "heartbeat(), progress(), and the beginning of a round. A periodic agent that waits for its next round is "
+            "not silent; any other wait is silence, also sleep() in the execute() of a plain agent.",
             8,
             unit="s",
         ),
@@ -236,10 +277,11 @@ def orchestrator() -> Iterator[AnyPanel]:
     )
     yield lines(
         Frame("Losses", "Events that did not reach a reader, and handlers and hooks that raised.", 12),
-        Query(f"increase(orchestree_events_dropped_total{{{ORCHESTRATORS}}}[{SINCE}])", "dropped ({{instance}})"),
+        Query(f"increase(orchestree_events_dropped_total{{{ORCHESTRATORS}}}[{SINCE}])", "dropped ({{instance}})", STEP),
         Query(
             f"increase(orchestree_event_handler_errors_total{{{ORCHESTRATORS}}}[{SINCE}])",
             "handlers failed ({{instance}})",
+            STEP,
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import accumulate
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client.core import CollectorRegistry, Metric
 
@@ -18,7 +18,9 @@ from .page import Page
 from .recording import Recording
 from .source import Source
 from .text import FastText
-from .users_collectors import UsersCollectors
+from .users_collectors import OUR_NAMES, UsersCollectors
+
+NAMES_SHOWN: Final = 3
 
 
 class Own(Protocol):
@@ -67,10 +69,8 @@ class Exporter:
         self._others = UsersCollectors(self.registry, self._collector, on_trouble)
         try:
             self.registry.register(self._collector)
-        except ValueError as error:
-            raise SpecError(
-                f"registry: it already has the metrics of an orchestrator, and a registry can have only one's ({error})"
-            ) from None
+        except ValueError:
+            raise SpecError(f"registry: {_what_is_in_the_way(self.registry)}") from None
 
     def offer(self, event: Event) -> None:
         """Count an event. Supervision thread; takes about a microsecond, never raises."""
@@ -100,3 +100,11 @@ class Exporter:
         """Leave the registry. Idempotent."""
         with suppress(KeyError):
             self.registry.unregister(self._collector)
+
+
+def _what_is_in_the_way(registry: CollectorRegistry) -> str:
+    taken = {name: collector for name, collector in registry._names_to_collectors.items() if name in OUR_NAMES}
+    if any(isinstance(collector, TreeCollector) for collector in taken.values()):
+        return "it already has the metrics of an orchestrator, and a registry can have only one's"
+    first, rest = sorted(taken)[:NAMES_SHOWN], len(taken) - NAMES_SHOWN
+    return f"it already has metrics of our names: {', '.join(first)}{f' and {rest} more' if rest > 0 else ''}"

@@ -13,8 +13,15 @@ PREFIX: Final = "orchestree_"
 STATES: Final = tuple(AgentState)
 """Values of the label `state`."""
 
+SUPERVISOR_STATES: Final = tuple(state for state in STATES if state not in (AgentState.QUEUED, AgentState.WEDGED))
+"""Its values where it is a supervisor's."""
+
 CAUSES: Final = tuple(cause for cause in Cause if cause not in (Cause.MAX_RESTARTS, Cause.ESCALATED))
 """Values of the label `cause`: what can end the run of an agent. The other two end supervisors."""
+
+
+FAILURES: Final = frozenset(CAUSES) - {Cause.NORMAL, Cause.IGNORE, Cause.SHUTDOWN}
+"""Those of them that are a failure of the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,8 @@ AGENT_MEMORY: Final = _gauge(
 )
 SUPERVISOR_RESTART_DURATION: Final = _histogram(
     "supervisor_restart_duration_seconds",
-    "Seconds from the end of an agent directly below the supervisor until it is ready again, the delay included.",
+    "Seconds from the end of an agent directly below the supervisor until its restart has made it ready again, the "
+    "delay included; not where it comes back with a restart of the supervisor.",
     ("supervisor",),
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
@@ -85,6 +93,12 @@ SUPERVISOR_LIMIT: Final = _gauge(
 )
 SUPERVISOR_TERMINATIONS: Final = _counter(
     "supervisor_terminations_total", "Times the supervisor gave up.", "supervisor"
+)
+SUPERVISOR_STATE: Final = _gauge(
+    "supervisor_state", "1 for the state the supervisor is in, 0 for all others.", "supervisor", "state"
+)
+SUPERVISOR_RESTARTS: Final = _counter(
+    "supervisor_restarts_total", "Restarts of the supervisor that were decided.", "supervisor"
 )
 AGENTS: Final = _gauge("agents", "Agents in each state.", "state")
 WORKERS_LIMIT: Final = _gauge("workers_limit", "Agents that may run at once; +Inf for no limit.")
@@ -105,7 +119,11 @@ LOOP_LAG: Final = _histogram(
     (),
     (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-BUILD_INFO: Final = _gauge("build_info", "Versions of Orchestree and of Python; always 1.", "version", "python")
+BUILD_INFO: Final = _gauge(
+    "build_info",
+    "Versions of Orchestree and of Python, and name and run of the orchestrator; always 1.",
+    *("version", "python", "name", "run"),
+)
 
 FAMILIES: Final = (
     AGENT_STATE,
@@ -124,6 +142,8 @@ FAMILIES: Final = (
     SUPERVISOR_WINDOW,
     SUPERVISOR_LIMIT,
     SUPERVISOR_TERMINATIONS,
+    SUPERVISOR_STATE,
+    SUPERVISOR_RESTARTS,
     AGENTS,
     WORKERS_LIMIT,
     QUEUE_LENGTH,

@@ -17,15 +17,28 @@ ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at `port` (0: any free one) of an address, or of a name that has one.
+    """Return a socket that listens, as `try_to_listen` does.
 
     Raises:
         OSError: of the same kind as the system's, whose message is one line for a person.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+        return try_to_listen(host, port)
+    except (socket.gaierror, UnicodeError) as error:
         raise OSError(f"metrics_host={host!r} has no address: {_reason(error)}") from None
+    except OSError as error:
+        explained = type(error)(_explained(error, host, port))
+        explained.errno = error.errno
+        raise explained from None
+
+
+def try_to_listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at `port` (0: any free one) of an address, or of a name that has one.
+
+    Raises:
+        OSError: as the system says it. UnicodeError: `host` can be no name.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # Of a name with several addresses, the one that is meant by "127.0.0.1" in examples.
     family, _, _, _, address = min(found, key=lambda one: one[0] is not socket.AF_INET)
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -33,12 +46,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else it stays taken for a minute after a run
         listener.bind(address)
         listener.listen(BACKLOG)
-    except BaseException as error:
+    except BaseException:
         listener.close()
-        if isinstance(error, OSError):
-            explained = type(error)(_explained(error, host, port))
-            explained.errno = error.errno
-            raise explained from None
         raise
     return listener
 

@@ -1,14 +1,20 @@
 """Totals of the agents' own metrics: they go on over restarts, and are read at a scrape.
 
-The lock is held only while one batch is added or one metric of one agent is copied: the supervision thread may be
-the next who needs it. It is reentrant because a finalizer of a user's may count in the middle of it.
+Runs in other processes send batches (`apply`). Runs in this process are taken from: at each scrape, and at their end.
+
+Whoever brings something puts it into an inbox, and whoever finds nobody else at it works that off, so the supervision
+thread never waits here. Only scrapes and the ends of runs take from metrics, whose own lock a thread of a user's may
+hold while it does anything at all, such as to ask for the metrics of another agent.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
@@ -20,12 +26,13 @@ from orchestree.supervisor.states import AgentState
 from orchestree.supervisor.status import Snapshot
 
 from .own_text import bound_texts, head, lines
+from .readings import shown
 from .source import Source
 
-GRACE_S: Final = 60.0
-"""How long an agent may count before the tree shows it for the first time; snapshots follow decisions."""
 SPARE: Final = 1_000
-"""Paths that may be kept beyond twice those of the tree while nobody scrapes."""
+"""Agents that may be kept beyond twice those of the tree while nobody scrapes."""
+UNSHOWN: Final = SPARE // 2
+"""Agents that are kept although the tree does not show them: snapshots follow decisions, so the latest may be new."""
 
 _LIVE: Final = frozenset({AgentState.STARTING, AgentState.READY, AgentState.STOPPING, AgentState.WEDGED})
 
@@ -37,13 +44,18 @@ class Totals:
     """One metric of one agent.
 
     Attributes:
-        text: the lines of its samples; None if they are to be made again.
-        changes: how often `values` was changed.
+        text: the lines of its samples, as of the latest scrape.
+        has_changed: `values` are newer than `text`.
+        is_shown: the latest scrape has it: it is no gauge of a run that has ended.
+        is_left_out: another agent has defined the metric otherwise, which was said.
     """
 
+    definition: Definition
     values: dict[LabelValues, Value] = field(default_factory=dict)
-    text: bytes | None = None
-    changes: int = 0
+    text: bytes = b""
+    has_changed: bool = True
+    is_shown: bool = True
+    is_left_out: bool = False
 
 
 @dataclass(slots=True)
@@ -52,38 +64,24 @@ class AgentTotals:
 
     Attributes:
         run: the latest incarnation that counts; the gauges are its own.
-        since: monotonic seconds at which it was first heard of.
-        was_shown: the tree has shown the agent since then.
-        shows_gauges: the run had not ended at the last look.
-        followed: the metrics of `run` if it runs in this process and uses them.
+        followed: metrics in this process that may have something to tell, oldest first; only those of `run` are open.
         series: label sets of all metrics together.
         has_run_away: it wanted more than it may have, which was said.
-        left_out: metrics that were defined otherwise before, which was said.
     """
 
     run: RunId
-    since: float
-    was_shown: bool = False
-    shows_gauges: bool = False
-    followed: MetricsOfRun | None = None
+    followed: dict[MetricsOfRun, RunId] = field(default_factory=dict)
     series: int = 0
     has_run_away: bool = False
-    left_out: set[str] = field(default_factory=set)
     metrics: dict[str, Totals] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OwnFamily:
-    """A metric that agents have defined.
-
-    Attributes:
-        by: path of the agent whose definition it is.
-        users: how many agents have it.
-    """
+    """A metric at one scrape; `samples`: who has it, by path."""
 
     definition: Definition
-    by: str
-    users: int = 0
+    samples: list[tuple[str, Totals]]
 
 
 class OwnMetrics:
@@ -104,185 +102,222 @@ class OwnMetrics:
         self.series = series
         self._source = source
         self._on_trouble = on_trouble
-        self._lock = threading.RLock()
-        self._rendering = threading.Lock()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._troubles: deque[tuple[str, str]] = deque()
+        self._scraping = threading.Lock()  # who had to wait finds most of the text made
         self._families: dict[str, OwnFamily] = {}
+        self._lock = threading.Lock()
         self._agents: dict[str, AgentTotals] = {}
         self._most_agents = SPARE
 
-    # From runs:
+    # From runs and the supervision thread:
 
     def follow(self, run: RunId, metrics: MetricsOfRun) -> None:
         """Take from `metrics` at each scrape, until the run ends or a later one counts."""
-        with self._lock:
-            if self._is_superseded(run):
-                metrics.close()
-                return
-            agent = self._agent(run)
-            agent.followed = metrics
+        self._put(partial(self._follow, run, metrics))
 
-    def leave(self, run: RunId) -> None:
+    def leave(self, run: RunId, metrics: MetricsOfRun) -> None:
         """Take the rest, as the run has ended."""
-        troubles: list[str] = []
+        metrics.close()
         with self._lock:
-            agent = self._agents.get(run.path)
-            if agent is None or agent.run != run or agent.followed is None:
-                return
-            metrics, agent.followed = agent.followed, None
-            metrics.close()
-            batch = metrics.take()
-            if batch is not None and not self._is_superseded(run):
-                troubles = self._add(agent, batch)
-        self._tell(troubles, run.path)
+            self._work_off()
+            self._take(run.path)
+        self._settle()
 
     def apply(self, run: RunId, batch: MetricBatch) -> None:
         """Add what a run in another process has sent."""
-        with self._lock:
-            if self._is_superseded(run):
-                return
-            troubles = self._add(self._agent(run), batch)
-        self._tell(troubles, run.path)
+        self._put(partial(self._apply, run, batch))
+
+    def forget(self, path: str) -> None:
+        """Forget what was counted under `path`."""
+        self._put(partial(self._forget, path))
+
+    def _put(self, action: Callable[[], None]) -> None:
+        self._inbox.append(action)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Have the inbox worked off, by whoever is at it or else here, and say what is dropped. Never waits."""
+        while self._inbox and self._lock.acquire(blocking=False):
+            try:
+                self._work_off()
+            finally:
+                self._lock.release()
+        with suppress(IndexError):
+            while True:
+                self._on_trouble(*self._troubles.popleft())
 
     # From scrapes:
 
     def collect(self) -> Iterator[Metric]:
         """Yield a family for each metric, in the order in which they came up; agents come in the order of the tree."""
-        samples = self._shown()
-        for name, family in list(self._families.items()):
-            yield _family(family.definition, ((path, self._copy(one)) for path, one in samples.get(name, ())))
+        with self._scraping:
+            families = self._look()
+        for family in families:
+            yield _family(family.definition, ((path, self._copy(totals)) for path, totals in family.samples))
 
     def text(self, *, open_metrics: bool) -> list[bytes]:
         """Return the text of what `collect` yields, in parts, none of them empty."""
         parts = []
-        with self._rendering:  # who had to wait finds most of it made
-            samples = self._shown()
-            for name, family in list(self._families.items()):
+        with self._scraping:
+            for family in self._look():
                 parts.append(head(family.definition, open_metrics=open_metrics))
-                parts += filter(None, (self._text(family.definition, *one) for one in samples.get(name, ())))
+                parts += filter(None, (self._text(path, totals) for path, totals in family.samples))
         return parts
 
-    def _shown(self) -> dict[str, list[tuple[str, Totals]]]:
-        """Bring the totals up to date; return by name of the metric who has it, by path."""
-        snapshots = self._source.snapshots()
-        self._look(snapshots)
-        shown: dict[str, list[tuple[str, Totals]]] = {}
-        for path in snapshots:
-            agent = self._agents.get(path)
-            if agent is not None:
-                for name, totals in list(agent.metrics.items()):
-                    family = self._families.get(name)
-                    if family is not None and (agent.shows_gauges or family.definition.type != "gauge"):
-                        shown.setdefault(name, []).append((path, totals))
-        return shown
+    def _text(self, path: str, totals: Totals) -> bytes:
+        if totals.has_changed:
+            totals.text = lines(totals.definition, path, self._copy(totals, for_text=True))
+        return totals.text
 
-    def _look(self, snapshots: Mapping[str, Snapshot]) -> None:
-        now = self._source.now()
-        for path, agent in list(self._agents.items()):
-            with self._lock:
-                troubles = self._look_at(path, agent, snapshots.get(path), now)
-            self._tell(troubles, path)
-
-    def _look_at(self, path: str, agent: AgentTotals, snapshot: Snapshot | None, now: float) -> list[str]:
-        if self._agents.get(path) is not agent:
-            return []
-        if snapshot is None:
-            if agent.was_shown or now - agent.since > GRACE_S:
-                self._drop(path, agent)
-            return []
-        agent.was_shown = True
-        incarnation = snapshot.status.incarnation
-        agent.shows_gauges = incarnation == agent.run.incarnation and snapshot.status.state in _LIVE
-        if agent.followed is None:
-            return []
-        if incarnation > agent.run.incarnation:
-            agent.followed.close()
-            agent.followed = None
-            return []
-        batch = agent.followed.take()
-        return self._add(agent, batch) if batch is not None else []
-
-    def _copy(self, totals: Totals) -> dict[LabelValues, Value]:
+    def _copy(self, totals: Totals, *, for_text: bool = False) -> dict[LabelValues, Value]:
         with self._lock:
-            return dict(totals.values)
+            if for_text:
+                totals.has_changed = False
+            return totals.values.copy()
 
-    def _text(self, definition: Definition, path: str, totals: Totals) -> bytes:
-        text = totals.text
-        if text is None:
-            with self._lock:
-                changes, values = totals.changes, dict(totals.values)
-            text = lines(definition, path, values)
-            with self._lock:
-                if totals.changes == changes:
-                    totals.text = text
-        return text
+    # With the lock for scraping:
+
+    def _look(self) -> list[OwnFamily]:
+        """Bring the totals up to date; return what is to be shown of them."""
+        snapshots = shown(self._source.snapshots(), self._source.now())
+        with self._lock:
+            self._work_off()
+            self._prune(snapshots)
+        users: dict[str, list[tuple[str, Totals]]] = {}
+        for path in filter(self._agents.__contains__, snapshots):
+            for totals in self._look_at(path, snapshots[path]):
+                users.setdefault(totals.definition.name, []).append((path, totals))
+        names = dict.fromkeys([*filter(users.__contains__, self._families), *users])
+        self._families = {name: self._new_family(self._families.get(name), users[name]) for name in names}
+        self._settle()
+        return list(self._families.values())
+
+    def _look_at(self, path: str, snapshot: Snapshot) -> list[Totals]:
+        """Take what there is; return all metrics of the agent."""
+        with self._lock:
+            agent = self._take(path)
+            if agent is None:
+                return []
+            run_is_live = snapshot.status.incarnation == agent.run.incarnation and snapshot.status.state in _LIVE
+            metrics = list(agent.metrics.values())
+        for totals in metrics:
+            totals.is_shown = run_is_live or totals.definition.type != "gauge"
+        return metrics
+
+    def _new_family(self, last: OwnFamily | None, users: list[tuple[str, Totals]]) -> OwnFamily:
+        """Return who has a metric: its definition stays while an agent has that, and else is the first agent's."""
+        has_last = last is not None and any(totals.definition == last.definition for _, totals in users)
+        definition = last.definition if last is not None and has_last else users[0][1].definition
+        samples = []
+        for path, totals in users:
+            if totals.definition is definition or totals.definition == definition:
+                totals.definition = definition  # one object for all: compared faster
+                if totals.is_shown:
+                    samples.append((path, totals))
+            elif not totals.is_left_out:
+                totals.is_left_out = True
+                by = next(path for path, totals in users if totals.definition == definition)
+                text = f"its {totals.definition} is left out: {by} has first defined it as the {definition}"
+                self._troubles.append((text, path))
+        return OwnFamily(definition, samples)
 
     # With the lock:
 
-    def _is_superseded(self, run: RunId) -> bool:
-        status = self._source.status(run.path)
-        return status is not None and status.incarnation > run.incarnation
+    def _work_off(self) -> None:
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _follow(self, run: RunId, metrics: MetricsOfRun) -> None:
+        agent = self._agent(run)
+        if run.incarnation < agent.run.incarnation:
+            metrics.close()
+        else:
+            self._begin(agent, run)
+            agent.followed[metrics] = run
+
+    def _apply(self, run: RunId, batch: MetricBatch) -> None:
+        agent = self._agent(run)
+        if run.incarnation > agent.run.incarnation:
+            self._begin(agent, run)
+        if run == agent.run:
+            self._add(agent, batch)
+
+    def _forget(self, path: str) -> None:
+        agent = self._agents.pop(path, None)
+        if agent is not None:
+            for metrics in agent.followed:
+                metrics.close()
 
     def _agent(self, run: RunId) -> AgentTotals:
-        """Return the totals of an agent, of which `run` counts from now on."""
         agent = self._agents.get(run.path)
         if agent is None:
             if len(self._agents) >= self._most_agents:
-                self._prune()
-            agent = self._agents[run.path] = AgentTotals(run, self._source.now())
-        elif agent.run != run:
-            self._begin(agent, run)
+                self._prune(shown(self._source.snapshots(), self._source.now()))
+            agent = self._agents[run.path] = AgentTotals(run)
         return agent
 
+    def _prune(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Forget the agents that the tree does not show, but for the latest."""
+        gone = [path for path in self._agents if path not in snapshots]
+        for path in gone[:-UNSHOWN]:
+            self._forget(path)
+        self._most_agents = 2 * len(snapshots) + SPARE
+
     def _begin(self, agent: AgentTotals, run: RunId) -> None:
-        """Forget what belonged to the incarnation before."""
+        """Have nothing more counted by the incarnation before; what it has counted is still to be taken."""
         agent.run = run
-        if agent.followed is not None:
-            agent.followed.close()
-            agent.followed = None
-        for name, totals in agent.metrics.items():
-            if self._families[name].definition.type == "gauge" and totals.values:
+        for metrics in agent.followed:
+            metrics.close()
+        for totals in agent.metrics.values():
+            if totals.definition.type == "gauge" and totals.values:
                 agent.series -= len(totals.values)
                 totals.values.clear()
-                _touch(totals)
+                totals.has_changed = True
 
-    def _add(self, agent: AgentTotals, batch: MetricBatch) -> list[str]:
-        """Add a batch of the run that counts. Return what has to be said."""
-        troubles = []
+    def _take(self, path: str) -> AgentTotals | None:
+        """Take from the metrics of an agent that are followed, oldest first. Not in the supervision thread."""
+        agent = self._agents.get(path)
+        if agent is not None:
+            for metrics, run in list(agent.followed.items()):
+                has_ended = not metrics.is_open  # asked first, so that nothing can follow
+                if (batch := metrics.take()) is not None:
+                    self._add(agent, batch, with_gauges=run == agent.run)
+                if has_ended:
+                    del agent.followed[metrics]
+        return agent
+
+    def _add(self, agent: AgentTotals, batch: MetricBatch, *, with_gauges: bool = True) -> None:
         over_limit = batch.over_limit
         for definition in batch.definitions:
-            troubles += self._define(agent, definition)
-            if definition.name not in agent.metrics and definition.name not in agent.left_out:
-                over_limit = over_limit or definition.name
+            if not self._define(agent, definition):
+                over_limit = over_limit or definition.served_name
         for changed in (batch.numbers, batch.observed):
             for name, values in changed.items():
                 totals = agent.metrics.get(name)
-                if totals is not None and name not in agent.left_out and not self._add_to(agent, name, totals, values):
-                    over_limit = over_limit or name
+                if totals is None or (totals.definition.type == "gauge" and not with_gauges):
+                    continue
+                if not self._add_to(agent, totals, values):
+                    over_limit = over_limit or totals.definition.served_name
         if over_limit and not agent.has_run_away:
             agent.has_run_away = True
             what = f"has run away: the agent may have {self.series} label sets of all its metrics (metrics_series)"
-            troubles.append(f"its metric {over_limit!r} {what}, what is beyond them is dropped")
-        return troubles
+            text = f"its metric {over_limit!r} {what}, what is beyond them is dropped"
+            self._troubles.append((text, agent.run.path))
 
-    def _define(self, agent: AgentTotals, definition: Definition) -> list[str]:
-        name = definition.name
-        family = self._families.get(name)
-        if family is not None and family.definition != definition:
-            if name in agent.left_out:
-                return []
-            agent.left_out.add(name)
-            return [f"its {definition} is left out: {family.by} has first defined it as the {family.definition}"]
-        agent.left_out.discard(name)
-        if name not in agent.metrics and len(agent.metrics) < self.series:
-            if family is None:
-                family = self._families[name] = OwnFamily(definition, agent.run.path)
-            family.users += 1
-            agent.metrics[name] = Totals()
-        return []
+    def _define(self, agent: AgentTotals, definition: Definition) -> bool:
+        """Return whether there is room for the metric. Of an agent its latest definition counts, from 0."""
+        known = agent.metrics.get(definition.name)
+        if known is None and len(agent.metrics) >= self.series:
+            return False
+        if known is None or known.definition != definition:
+            agent.series -= len(known.values) if known is not None else 0
+            agent.metrics[definition.name] = Totals(definition)
+        return True
 
-    def _add_to(self, agent: AgentTotals, name: str, totals: Totals, values: Mapping[LabelValues, Value]) -> bool:
+    def _add_to(self, agent: AgentTotals, totals: Totals, values: Mapping[LabelValues, Value]) -> bool:
         """Return whether all of them had room."""
-        is_gauge = self._families[name].definition.type == "gauge"
+        is_gauge = totals.definition.type == "gauge"
         had_room = True
         for labels, value in values.items():
             old = totals.values.get(labels)
@@ -292,38 +327,8 @@ class OwnMetrics:
                     continue
                 agent.series += 1
             totals.values[labels] = value if old is None or is_gauge else _sum(old, value)
-        _touch(totals)
+        totals.has_changed = True
         return had_room
-
-    def _prune(self) -> None:
-        """Drop what a scrape would drop, as nobody seems to scrape."""
-        snapshots, now = self._source.snapshots(), self._source.now()
-        for path, agent in list(self._agents.items()):
-            if path in snapshots:
-                agent.was_shown = True
-            elif agent.was_shown or now - agent.since > GRACE_S:
-                self._drop(path, agent)
-        self._most_agents = 2 * max(len(snapshots), len(self._agents)) + SPARE
-
-    def _drop(self, path: str, agent: AgentTotals) -> None:
-        del self._agents[path]
-        if agent.followed is not None:
-            agent.followed.close()
-        for name in agent.metrics:
-            family = self._families[name]
-            family.users -= 1
-            if not family.users:
-                del self._families[name]
-
-    def _tell(self, troubles: list[str], path: str) -> None:
-        """Say what is dropped. Without the lock."""
-        for text in troubles:
-            self._on_trouble(text, path)
-
-
-def _touch(totals: Totals) -> None:
-    totals.text = None
-    totals.changes += 1
 
 
 def _sum(old: Value, new: Value) -> Value:

@@ -7,14 +7,13 @@ from functools import lru_cache
 from itertools import accumulate
 
 from orchestree.agents.metric_data import Definition, LabelValues, Observed
-from orchestree.agents.metric_rules import served_name
 
 from .exposition import escaped, number
 
 
 def head(definition: Definition, *, open_metrics: bool) -> bytes:
     """Return the lines that introduce a family."""
-    name = definition.name if open_metrics else served_name(definition.type, definition.name)
+    name = definition.name if open_metrics else definition.served_name
     help = escaped(definition.help) if open_metrics else definition.help.replace("\\", r"\\").replace("\n", r"\n")
     return f"# HELP {name} {help}\n# TYPE {name} {definition.type}\n".encode()
 
@@ -27,7 +26,7 @@ def lines(definition: Definition, path: str, values: Mapping[LabelValues, float 
         if isinstance(value, Observed):
             text += write.histogram((path, *labels), value)
         else:
-            text.append(write.line(served_name(definition.type, definition.name), (path, *labels), value))
+            text.append(write.line(definition.served_name, (path, *labels), value))
     return "".join(text).encode()
 
 

@@ -25,10 +25,12 @@ class Query:
 
     Attributes:
         legend: name of each series, its labels in double braces.
+        step: the least time between two values over time, as Prometheus writes it; None: as fine as can be seen.
     """
 
     expr: str
     legend: str = ""
+    step: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,12 @@ def _framed(kind: _Kind, frame: Frame, *targets: Builder[Dataquery]) -> _Kind:
 
 
 def _over_time(queries: tuple[Query, ...]) -> list[Builder[Dataquery]]:
-    return [
-        prometheus.Dataquery().range().expr(query.expr).legend_format(query.legend).ref_id(ref)
-        for ref, query in zip("ABCD", queries, strict=False)
-    ]
+    return [_range(query).ref_id(ref) for ref, query in zip("ABCD", queries, strict=False)]
+
+
+def _range(query: Query) -> prometheus.Dataquery:
+    drawn = prometheus.Dataquery().range().expr(query.expr).legend_format(query.legend)
+    return drawn if query.step is None else drawn.interval(query.step)
 
 
 def _now(query: Query) -> prometheus.Dataquery:
@@ -150,9 +154,8 @@ def rows(frame: Frame, expr: str, columns: dict[str, str]) -> table.Panel:
     return panel.with_transformation(model.DataTransformerConfig("organize", options=organize))
 
 
-def histogram(frame: Frame, expr: str) -> heatmap.Panel:
-    """Make the buckets of a histogram over time, each as dark as what fell into it. `expr` keeps the label `le`."""
-    query = prometheus.Dataquery().range().expr(expr).legend_format("{{le}}").ref_id("A")
-    panel = _framed(heatmap.Panel(), frame, query.format(PromQueryFormat.HEATMAP))
+def histogram(frame: Frame, query: Query) -> heatmap.Panel:
+    """Make the buckets of a histogram over time, each as dark as what fell into it. The query keeps the label `le`."""
+    panel = _framed(heatmap.Panel(), frame, _range(query).ref_id("A").format(PromQueryFormat.HEATMAP))
     panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(frame.unit))
     return panel.color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))

@@ -10,9 +10,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection
 from typing import Final
 
-from orchestree.agents.ends import Cause
+from orchestree.agents.ends import NORMAL, Cause, ExitKind, ExitReason
 from orchestree.supervisor.events import (
     AgentCrashed,
+    AgentParked,
     AgentReady,
     AgentRegistered,
     AgentRestarting,
@@ -23,12 +24,13 @@ from orchestree.supervisor.events import (
     SupervisorTerminated,
 )
 
-from .families import CAUSES, LOOP_LAG, SUPERVISOR_RESTART_DURATION
+from .families import FAILURES, LOOP_LAG, SUPERVISOR_RESTART_DURATION
 
 SPARE_RECORDS: Final = 1_000
 """Records that may be kept beyond twice what stands in the tree."""
 
 _GAVE_UP: Final = frozenset({Cause.MAX_RESTARTS, Cause.ESCALATED})
+_NO_FAILURES: Final = frozenset({Cause.NORMAL, Cause.IGNORE, Cause.SHUTDOWN})
 _PLANNED: Final = frozenset({RestartCause.MEMORY, RestartCause.MAX_AGE})
 
 
@@ -81,15 +83,17 @@ class SupervisorRecord:
     Attributes:
         durations: of the restarts of the agents directly below, in seconds.
         terminations: how often it gave up.
+        restarts: of its own that were decided.
         version: changes, last, with anything above.
     """
 
-    __slots__ = ("durations", "terminations", "version")
+    __slots__ = ("durations", "restarts", "terminations", "version")
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self.durations = Histogram(SUPERVISOR_RESTART_DURATION.buckets)
         self.terminations = 0
+        self.restarts = 0
         self.version = 0
 
 
@@ -127,6 +131,8 @@ class Recording:
             EventType.AGENT_TERMINATED: self._terminated,
             EventType.AGENT_PARKED: self._parked,
             EventType.AGENT_UNREGISTERED: self._unregistered,
+            EventType.SUPERVISOR_STARTED: self._supervisor_started,
+            EventType.SUPERVISOR_RESTARTING: self._supervisor_restarting,
             EventType.SUPERVISOR_TERMINATED: self._supervisor_terminated,
         }
 
@@ -152,9 +158,12 @@ class Recording:
 
     def _keep(self, path: str, record: AgentRecord) -> AgentRecord:
         self.agents[path] = record
+        self._keep_few(path)
+        return record
+
+    def _keep_few(self, path: str) -> None:
         if len(self.agents) + len(self.supervisors) > self._most:
             self._prune(path)
-        return record
 
     def _prune(self, path: str) -> None:
         """Drop the records of what is no longer in the tree; `path` is new and may not stand in it yet."""
@@ -173,6 +182,8 @@ class Recording:
 
     def _starting(self, event: Event) -> None:
         record = self._agent(event.path)
+        if record.runs:  # one that cannot be ended, and goes on beside this one
+            self._ended(record, Cause.SHUTDOWN)
         record.runs = True
         record.starts += 1
         record.version += 1
@@ -189,13 +200,13 @@ class Recording:
 
     def _crashed(self, event: Event) -> None:
         assert isinstance(event.data, AgentCrashed)
-        self._ended(self._agent(event.path), event.data.reason.cause)
+        self._ended(self._agent(event.path), _cause_of_end(event.data.reason))
 
     def _restarting(self, event: Event) -> None:
         assert isinstance(event.data, AgentRestarting)
         record = self._agent(event.path)
         if record.runs:
-            self._ended(record, _cause_of(event.data))
+            self._ended(record, _cause_before(event.data))
         if record.down_since is None:
             record.down_since = event.monotonic
         record.last_restart = event
@@ -206,15 +217,17 @@ class Recording:
         assert isinstance(event.data, AgentTerminated)
         record = self._agent(event.path)
         if record.runs:
-            self._ended(record, event.data.reason.cause)
+            self._ended(record, _cause_of_end(event.data.reason))
         record.down_since = None
 
     def _parked(self, event: Event) -> None:
-        self._agent(event.path).down_since = None
+        assert isinstance(event.data, AgentParked)
+        record = self._agent(event.path)
+        if record.runs:
+            self._ended(record, _cause_of_end(event.data.reason or NORMAL))
+        record.down_since = None
 
     def _ended(self, record: AgentRecord, cause: Cause) -> None:
-        if cause not in CAUSES:  # `classify_exit` may say anything
-            cause = Cause.SHUTDOWN
         record.runs = False
         record.ends[cause] = record.ends.get(cause, 0) + 1
         record.version += 1
@@ -223,7 +236,17 @@ class Recording:
         record = self.supervisors.get(path)
         if record is None:
             record = self.supervisors[path] = SupervisorRecord()
+            self._keep_few(path)
         return record
+
+    def _supervisor_started(self, event: Event) -> None:
+        if event.incarnation == 1:  # another one may have had the path before
+            self.supervisors.pop(event.path, None)
+
+    def _supervisor_restarting(self, event: Event) -> None:
+        record = self._supervisor(event.path)
+        record.restarts += 1
+        record.version += 1
 
     def _supervisor_terminated(self, event: Event) -> None:
         assert isinstance(event.data, SupervisorTerminated)
@@ -233,8 +256,15 @@ class Recording:
             record.version += 1
 
 
-def _cause_of(restart: AgentRestarting) -> Cause:
+def _cause_of_end(reason: ExitReason) -> Cause:
+    """Return what an end counts as. Kind and cause need not go together: `classify_exit` may say anything."""
+    if reason.kind is ExitKind.ABNORMAL:
+        return reason.cause if reason.cause in FAILURES else Cause.EXCEPTION
+    return reason.cause if reason.cause in _NO_FAILURES else Cause(reason.kind.value)
+
+
+def _cause_before(restart: AgentRestarting) -> Cause:
     """Return what ended the run before a restart that follows no crash."""
     if restart.cause is RestartCause.FAILURE:
-        return restart.reason.cause if restart.reason is not None else Cause.NORMAL
+        return _cause_of_end(restart.reason or NORMAL)
     return Cause.NORMAL if restart.cause in _PLANNED else Cause.SHUTDOWN

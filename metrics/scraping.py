@@ -63,11 +63,17 @@ class Scrape:
         self._on_trouble = on_trouble
         self._has_trouble = False
 
-    def serve(self, connection: socket.socket) -> None:
-        """Answer all requests of a connection, until it ends or has to. Never raises; leaves it open."""
+    def serve(self, connection: socket.socket, waits: Callable[[bool], None]) -> None:
+        """Answer all requests of a connection, until it ends or has to. Never raises; leaves it open.
+
+        Args:
+            connection: of a scraper.
+            waits: told when a request is waited for, and when there is one to be answered; raises `OSError` if it
+                must not be any more.
+        """
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Requests(connection, self)
+            _Requests(connection, self, waits)
         except OSError:  # it has gone, or was too slow
             pass
         except Exception as error:
@@ -131,8 +137,8 @@ class _Requests(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.0"  # also what does not say so gets an answer with a head
 
-    def __init__(self, connection: socket.socket, scrape: Scrape) -> None:
-        self._scrape, self._limits = scrape, scrape.limits
+    def __init__(self, connection: socket.socket, scrape: Scrape, waits: Callable[[bool], None]) -> None:
+        self._scrape, self._limits, self._waits = scrape, scrape.limits, waits
         super().__init__(connection, None, None)  # type: ignore[arg-type]  # which it only keeps
 
     def setup(self) -> None:
@@ -146,6 +152,7 @@ class _Requests(BaseHTTPRequestHandler):
         self.close_connection = False
         first_byte_s = self._limits.head_s
         while not self.close_connection:
+            self._waits(True)
             self.file.allow(first_byte_s)
             if not self.rfile.peek(1):  # type: ignore[attr-defined]
                 return
@@ -160,9 +167,14 @@ class _Requests(BaseHTTPRequestHandler):
         if len(self.raw_requestline) > 65536:
             self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
         elif self.parse_request():
-            if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-                self.close_connection = True  # a body, which nobody here reads
+            self._waits(False)
+            if self._may_have_body():
+                self.close_connection = True  # nobody here reads it, and it must not be taken for a request
             self._answer()
+
+    def _may_have_body(self) -> bool:
+        lengths = self.headers.get_all("Content-Length", ["0"])
+        return bool(self.headers.defects) or lengths != ["0"] or "Transfer-Encoding" in self.headers
 
     def handle_expect_100(self) -> bool:
         """Do not ask for a body."""

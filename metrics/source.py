@@ -50,6 +50,9 @@ class Source(Protocol):
 
     run: str
 
+    def name(self) -> str:
+        """Return the name by which the control API finds the orchestrator; without one as it is configured."""
+
     def now(self) -> float:
         """Return the monotonic seconds that all times here are of."""
 

@@ -21,15 +21,15 @@ from orchestree.supervisor.status import Snapshot
 
 from . import families
 from .exposition import escaped, head, number, sample
-from .families import CAUSES, FAMILIES, STATES, Family
-from .readings import agent_info, build_info, exemplar_of, restarts_limit
+from .families import CAUSES, FAMILIES, STATES, SUPERVISOR_STATES, Family
+from .readings import agent_info, build_info, exemplar_of, restarts_limit, shown
 from .recording import AgentRecord, Histogram, Recording, SupervisorRecord
 from .source import Source
 
 LINES_AT_ONCE: Final = 2_000
 """Lines of about 100 bytes that are encoded in one step."""
 
-_GAP: Final = "\0"  # stands for an agent's path where a text is made to be cut there
+_GAP: Final = "\0"  # stands for a path where a text is made to be cut there
 
 
 def _cut(lines: Iterable[str]) -> tuple[bytes, ...]:
@@ -37,12 +37,15 @@ def _cut(lines: Iterable[str]) -> tuple[bytes, ...]:
     return tuple("".join(lines).encode().split(_GAP.encode()))
 
 
-def _state_line(state: AgentState, current: AgentState) -> str:
-    labels = {"agent": _GAP, "state": state.value}
-    return sample(families.AGENT_STATE.name, labels, state is current)
+def _state_lines(family: Family, states: Iterable[AgentState], current: AgentState) -> tuple[bytes, ...]:
+    of_whom = family.labels[0]
+    return _cut(sample(family.name, {of_whom: _GAP, "state": state.value}, state is current) for state in states)
 
 
-_STATE_OF: Final = {current: _cut(_state_line(state, current) for state in STATES) for current in STATES}
+_STATE_OF: Final = {current: _state_lines(families.AGENT_STATE, STATES, current) for current in STATES}
+_STATE_OF_SUPERVISOR: Final = {
+    current: _state_lines(families.SUPERVISOR_STATE, SUPERVISOR_STATES, current) for current in STATES
+}
 _UP: Final = {is_up: _cut([sample(families.AGENT_UP.name, {"agent": _GAP}, is_up)]) for is_up in (False, True)}
 _NO_ENDS: Final = _cut(sample(families.AGENT_ENDS.name, {"agent": _GAP, "cause": cause.value}, 0) for cause in CAUSES)
 _HEADS: Final = {is_open: {one: head(one, open_metrics=is_open) for one in FAMILIES} for is_open in (False, True)}
@@ -82,6 +85,8 @@ class SupervisorText(NamedTuple):
     durations: bytes
     limit: bytes
     terminations: bytes
+    state: bytes
+    restarts: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ class FastText:
             return self._latest[1]
 
     def _render(self) -> Rendering:
-        snapshots, now = self._source.snapshots(), self._source.now()
+        everything, now = self._source.snapshots(), self._source.now()
+        snapshots = shown(everything, now)
         by_kind: dict[str, dict[str, Snapshot]] = {"agent": {}, "supervisor": {}}
         for path, snapshot in snapshots.items():
             by_kind[snapshot.status.kind][path] = snapshot
@@ -191,6 +197,8 @@ class FastText:
             durations=_histogram(families.SUPERVISOR_RESTART_DURATION, record.durations, labels),
             limit=sample(families.SUPERVISOR_LIMIT.name, labels, limit).encode(),
             terminations=sample(families.SUPERVISOR_TERMINATIONS.name, labels, record.terminations).encode(),
+            state=escaped(path).encode().join(_STATE_OF_SUPERVISOR[snapshot.status.state]),
+            restarts=sample(families.SUPERVISOR_RESTARTS.name, labels, record.restarts).encode(),
         )
 
     def _moving(self, agents: Sequence[AgentText], now: float) -> dict[Family, list[bytes]]:
@@ -240,6 +248,8 @@ class FastText:
             ),
             families.SUPERVISOR_LIMIT: [one.limit for one in every.values()],
             families.SUPERVISOR_TERMINATIONS: [one.terminations for one in every.values()],
+            families.SUPERVISOR_STATE: [one.state for one in every.values()],
+            families.SUPERVISOR_RESTARTS: [one.restarts for one in every.values()],
         }
 
     def _whole(self, agents: Iterable[AgentText]) -> dict[Family, list[bytes]]:
@@ -264,7 +274,7 @@ class FastText:
                 [sample(families.EVENTS.name, {"type": type.value}, count) for type, count in events.items()]
             ),
             families.LOOP_LAG: [_histogram(families.LOOP_LAG, self._recording.lag, {})],
-            families.BUILD_INFO: _encoded([sample(families.BUILD_INFO.name, build_info(), 1)]),
+            families.BUILD_INFO: _encoded([sample(families.BUILD_INFO.name, build_info(self._source), 1)]),
         }
 
 

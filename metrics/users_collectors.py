@@ -19,6 +19,9 @@ from .families import FAMILIES
 
 LONGEST_ERROR: Final = 300
 
+PATIENCE_S: Final = 5.0
+"""Half of what Prometheus waits for a page unless it is told otherwise."""
+
 _SUFFIXES: Final = MappingProxyType(
     {
         "counter": ("_total", "_created"),
@@ -36,7 +39,7 @@ def names_of(name: str, kind: str) -> set[str]:
     return {name, *(name + suffix for suffix in _SUFFIXES.get(kind, ()))}
 
 
-_OURS: Final = frozenset(name for family in FAMILIES for name in names_of(family.base, family.kind))
+OUR_NAMES: Final = frozenset(name for family in FAMILIES for name in names_of(family.base, family.kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,33 @@ class _TargetInfo:
             yield metric
 
 
+class _HangsError(Exception):
+    """A collector has not returned in time."""
+
+
+class _Call(threading.Thread):
+    """One call of a collector, which may never return.
+
+    Attributes:
+        collected: what it returned.
+        error: what it raised instead.
+    """
+
+    def __init__(self, collector: Collector) -> None:
+        """Prepare it."""
+        super().__init__(name="orchestree-metrics-collector", daemon=True)
+        self._collector = collector
+        self.collected: list[Metric] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self.collected = list(self._collector.collect())
+        except BaseException as error:
+            self.error = error
+
+
 class UsersCollectors:
     """All collectors of a registry but one. Any thread, several at once.
 
@@ -71,15 +101,26 @@ class UsersCollectors:
         registry: that they are in.
         ours: the one to leave out.
         on_trouble: is told which of them cannot be served, and why; once until it can again.
+        patience_s: seconds that each of them gets; the page goes without one that takes longer, and does not ask it
+            again before it has returned.
     """
 
-    def __init__(self, registry: CollectorRegistry, ours: Collector, on_trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        ours: Collector,
+        on_trouble: Callable[[str], None],
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         """Collect nothing yet."""
         self._registry = registry
         self._ours = ours
         self._target_info = _TargetInfo(registry)
         self._on_trouble = on_trouble
         self._in_trouble: set[Collector] = set()
+        self._hanging: dict[Collector, _Call] = {}
+        self._patience_s = patience_s
         self._lock = threading.Lock()
 
     def text(self, before: Iterable[bytes], *, open_metrics: bool) -> list[bytes]:
@@ -95,16 +136,20 @@ class UsersCollectors:
         collectors = [one for one in list(self._registry._collector_to_names) if one is not self._ours]
         if self._registry.get_target_info():
             collectors.insert(0, self._target_info)
-        self._in_trouble.intersection_update(collectors)
+        with self._lock:
+            self._in_trouble.intersection_update(collectors)
+            self._hanging = {one: call for one, call in self._hanging.items() if one in collectors}
         if not collectors:
             return []
-        taken = {*_OURS, *_introduced(before)}
+        taken = {*OUR_NAMES, *_introduced(before)}
         return [self._text(collector, taken, open_metrics=open_metrics) for collector in collectors]
 
     def _text(self, collector: Collector, taken: set[str], *, open_metrics: bool) -> bytes:
         """Return the text of one, and add its names to those that are taken."""
+        if self._still_collects(collector):
+            return b""
         try:
-            collected = list(collector.collect())
+            collected = self._collected(collector)
             clashes, fitting = set[str](), list[Metric]()
             for metric in collected:
                 names = names_of(metric.name, metric.type)
@@ -114,7 +159,10 @@ class UsersCollectors:
                     fitting.append(metric)
                     taken |= names
             text = _rendered(_Collected(fitting), open_metrics=open_metrics)
-        except Exception as error:
+        except _HangsError:
+            self._note(collector, f"has not returned within {self._patience_s:g} s")
+            return b""
+        except BaseException as error:  # also what ends a program: it is not this thread's to end
             self._note(collector, f"raised {_in_one_line(error)}")
             return b""
         if clashes:
@@ -123,6 +171,31 @@ class UsersCollectors:
             with self._lock:
                 self._in_trouble.discard(collector)
         return text
+
+    def _still_collects(self, collector: Collector) -> bool:
+        """Return whether an earlier call has not returned yet; there is no further one then."""
+        with self._lock:
+            call = self._hanging.get(collector)
+            if call is not None and not call.is_alive():
+                del self._hanging[collector]
+            return call is not None and call.is_alive()
+
+    def _collected(self, collector: Collector) -> list[Metric]:
+        """Return what a collector collects, in a thread that can be left behind.
+
+        Raises:
+            _HangsError: it takes too long. BaseException: what it raises.
+        """
+        call = _Call(collector)
+        call.start()
+        call.join(self._patience_s)
+        if call.is_alive():
+            with self._lock:
+                self._hanging[collector] = call
+            raise _HangsError
+        if call.error is not None:
+            raise call.error
+        return call.collected
 
     def _note(self, collector: Collector, what: str) -> None:
         with self._lock:
@@ -149,10 +222,10 @@ def _introduced(parts: Iterable[bytes]) -> Iterator[str]:
                 yield from names_of(base.decode(), kind.decode())
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     """Return type and text of what a user's code has raised: at most `LONGEST_ERROR` characters."""
     try:
         text = " ".join(str(error).split())
-    except Exception:
+    except BaseException:
         text = "(which cannot be shown)"
     return f"{type(error).__name__}: {text}"[:LONGEST_ERROR]

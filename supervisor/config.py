@@ -33,7 +33,7 @@ class OrchestratorConfig(StrictConfig):
 
     Attributes:
         run_mode: required; ``STOP_ON_EMPTY`` or ``DAEMON``.
-        name: of the orchestrator, for the control socket and the metrics.
+        name: of the orchestrator, by which the control socket is found; `orchestree_build_info` of the metrics has it.
         strategy: of the root supervisor (default ONE_FOR_ONE).
         max_restarts: of the root supervisor, within `max_seconds`.
         max_seconds: length of its window.
@@ -42,11 +42,13 @@ class OrchestratorConfig(StrictConfig):
             ``Backoff(stop=stop_after_attempt(5))`` in ``STOP_ON_EMPTY``; None restarts at once, always.
         max_workers: how many agents of the whole tree run at once; None for no limit.
         metrics_port: TCP port of the Prometheus endpoint; 0 for any free one, None for none.
-        metrics_host: address that it listens on. One that other machines reach needs a `metrics_token`.
-        metrics_required: the start fails (`StartError`) if the port cannot be had.
-        metrics_token: shown by whoever may scrape, as ``Authorization: Bearer <token>``; None lets everybody who
-            reaches the port.
-        metrics_series: how many series the own metrics of one agent may have; what goes beyond is left out.
+        metrics_host: address or name that it listens on. All but a loopback address and ``localhost`` need a
+            `metrics_token`.
+        metrics_required: the start fails (`StartError`) if the port cannot be had; else that is an event, and the tree
+            does without until it can.
+        metrics_token: shown by whoever may scrape, as ``Authorization: Bearer <token>``; ASCII characters without
+            spaces. None lets everybody who reaches the port.
+        metrics_series: how many label sets all own metrics of one agent may have together; the rest is left out.
         control: whether (or at which path) the control socket is opened.
         control_permissions: what whoever reaches that socket may do: ``full``, ``operate`` (read, start, stop,
             restart), ``read_only``, or a set of command names.

@@ -15,17 +15,7 @@ from typing import Any, Final
 
 from orchestree.agents.current import current_host
 from orchestree.agents.ends import CrashReport
-from orchestree.agents.executor import (
-    Executor,
-    KeepLine,
-    KeepMetrics,
-    Launch,
-    RunEnded,
-    RunId,
-    RunMessage,
-    RunReport,
-)
-from orchestree.agents.executors import executor_class
+from orchestree.agents.executor import KeepLine, KeepMetrics, RunEnded, RunId, RunMessage, RunReport
 from orchestree.agents.inbox import Inbox
 from orchestree.agents.lifecycle import failed_run
 from orchestree.strategies.errors import NotRunning, OrchestreeError
@@ -34,11 +24,12 @@ from .announcer import Announcer
 from .clock import Clock
 from .core import Core
 from .cpu_book import CpuBook
-from .events import Event, EventData, LeakFound, ServiceFailed
+from .events import AgentRegistered, Event, EventData, LeakFound, ServiceFailed
+from .executor_set import ExecutorSet
 from .inputs import Effect, Emit, Input, Refused, RunEffect, StartRun, Tick, TreeEnded
 from .masking import RunMasks
 from .message_gate import MessageGate
-from .runs import call, launch_of
+from .runs import call
 from .states import NOT_DUE_STATES
 from .status import Snapshot
 from .tree import AgentNode, Node
@@ -112,7 +103,7 @@ class Driver:
         self._telling: asyncio.TimerHandle | None = None
         self._on_ended = on_ended
         self._inbox = Inbox(self.loop, on_lag)
-        self._executors: dict[str, Executor] = {}
+        self._executors = ExecutorSet(self)
         self._waiters: list[Waiter] = []
         self._promised: dict[Future[None], None] = {}
         """Every future handed out that is not done; none is left behind at the end."""
@@ -190,9 +181,7 @@ class Driver:
 
     def last_beat(self, run: RunId) -> float | None:
         """Return when a run made progress last, see `Executor.last_beat`; None if there is no such run."""
-        node = self.world.nodes.get(run.path)
-        executor = self._executors.get(node.entry.executor) if isinstance(node, AgentNode) else None
-        return executor.last_beat(run) if executor is not None else None
+        return self._executors.last_beat(self.world.nodes.get(run.path), run)
 
     def prepare(self) -> None:
         """Have the executors get ready for all agents. Supervision thread, before anything starts.
@@ -200,13 +189,7 @@ class Driver:
         Raises:
             SpecError: one of them can never run.
         """
-        launches: dict[str, list[Launch]] = {}
-        for node in self._core.world.nodes.values():
-            if isinstance(node, AgentNode):
-                launch = launch_of(node.entry, RunId(node.path, 0))
-                launches.setdefault(node.entry.executor, []).append(launch)
-        for executor, agents in launches.items():
-            self._executor(executor).prepare(agents)
+        self._executors.prepare(self._core.world.nodes.values())
 
     def shut(self) -> None:
         """End the supervision thread of a tree that never started."""
@@ -221,9 +204,7 @@ class Driver:
         try:
             self.loop.run_forever()
         finally:
-            for executor in self._executors.values():
-                with suppress(Exception):
-                    executor.close()
+            self._executors.close()
             self.loop.close()
             self._inbox.closed = True
             for done in list(self._promised):
@@ -301,6 +282,8 @@ class Driver:
     def _carry_out(self, effects: list[Effect], now: float) -> None:
         for effect in effects:
             match effect:
+                case Emit() if effect.kind is AgentRegistered:
+                    self._forget(effect.path)  # what another agent has left there
                 case Emit() | TreeEnded():
                     pass
                 case Refused(error):
@@ -326,7 +309,7 @@ class Driver:
             if isinstance(effect, StartRun):
                 self._masks.begin(run, entry)
             series = self.keep_metrics.series if self.keep_metrics is not None else 0
-            call(self._executor(entry.executor), effect, entry, series)
+            call(self._executors[entry.executor], effect, entry, series)
         except Exception as error:
             self.emit_soon(ServiceFailed("executor", self._masks.of(run)(traceback.format_exc())), run.path)
             if isinstance(effect, StartRun):
@@ -341,7 +324,7 @@ class Driver:
         for node in touched:
             self._take_snapshot(node, now)
             if isinstance(node, AgentNode) and node.entry.standby and node.state in NOT_DUE_STATES:
-                self._executor(node.entry.executor).stand_down(node.path)
+                self._executors[node.entry.executor].stand_down(node.path)
         touched.clear()
         self._announcer.flush()
         if self._waiters:
@@ -352,12 +335,6 @@ class Driver:
         assert isinstance(node, AgentNode)
         return node
 
-    def _executor(self, name: str) -> Executor:
-        executor = self._executors.get(name)
-        if executor is None:
-            executor = self._executors[name] = executor_class(name)(self)
-        return executor
-
     def _complete_crash(self, path: str, report: object, completed: CrashReport) -> None:
         node = self._core.world.find(path)
         # Another agent may have the name by now.
@@ -366,11 +343,18 @@ class Driver:
             self._take_snapshot(node, self._clock.monotonic())
 
     def _take_snapshot(self, node: Node, now: float) -> None:
-        if self._core.world.is_known(node):
-            self.snapshots[node.path] = Snapshot.of(node, now)
-        else:
+        world = self._core.world
+        if world.is_known(node):
+            self.snapshots[node.path] = Snapshot.of(node, now, departed=world.nodes.get(node.path) is not node)
+        elif world.find(node.path) is None:  # else another one has the path by now
             self.snapshots.pop(node.path, None)
-            self.cpu.forget(node.path)
+            self._forget(node.path)
+
+    def _forget(self, path: str) -> None:
+        """Let go of what the runs of an agent have used and counted."""
+        self.cpu.forget(path)
+        if self.keep_metrics is not None:
+            self.keep_metrics.forget(path)
 
     def _set_timer(self) -> None:
         deadline = self._core.next_deadline()

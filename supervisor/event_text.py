@@ -139,7 +139,7 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
         case HandlerFailed():
             return "FAILED", f"event handler {data.handler}: {data.error}"
         case ServiceFailed():
-            return "FAILED", f"{data.service} is not available: {data.error}"
+            return "FAILED", f"{data.service}: {data.error}"
         case LeakFound():
             return "LEAK", f"still there, and cannot be ended: {listed(tuple(map(str, data.pids)))}"
         case EventGap():
@@ -150,13 +150,15 @@ def _words(data: EventData, incarnation: int) -> tuple[str, str]:
 
 def _started(data: OrchestratorStarted) -> str:
     supervisors = f", {counted(data.supervisors, 'supervisor')}" if data.supervisors else ""
-    metrics = "" if data.metrics_port is None else f"; metrics on {_metrics_address(data)}"
+    port = data.metrics_port
+    metrics = "" if port is None else f"; metrics on {metrics_address(data.metrics_host, port)}"
     return f"{data.name}: {counted(data.agents, 'agent')}{supervisors}; {_RUN_MODES[data.run_mode]}{metrics}"
 
 
-def _metrics_address(data: OrchestratorStarted) -> str:
-    host = f"[{data.metrics_host}]" if ":" in data.metrics_host else data.metrics_host or "127.0.0.1"
-    return f"http://{host}:{data.metrics_port}/metrics"
+def metrics_address(host: str, port: int) -> str:
+    """Return the URL at which the metrics are served; an empty `host` is the loopback address."""
+    shown = f"[{host}]" if ":" in host else host or "127.0.0.1"
+    return f"http://{shown}:{port}/metrics"
 
 
 def _in(delay: float) -> str:

@@ -189,10 +189,15 @@ class AgentTerminated:
 
 @dataclass(frozen=True, slots=True)
 class AgentParked:
-    """The agent is given up on and stays down until `start_agent` or `restart_agent`; `why` is one line."""
+    """The agent is given up on and stays down until `start_agent` or `restart_agent`; `why` is one line.
+
+    Attributes:
+        reason: as `AgentRestarting.reason`.
+    """
 
     why: str
     attempt: int
+    reason: ExitReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +256,7 @@ class HandlerFailed:
 
 @dataclass(frozen=True, slots=True)
 class ServiceFailed:
-    """A service beside supervision (metrics, control, history) is not available."""
+    """Something of a service beside supervision (metrics, control, history) does not work; `error` says what."""
 
     service: str
     error: str

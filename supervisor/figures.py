@@ -42,6 +42,10 @@ class TreeFigures:
         self._accounts: dict[str, _Account] = {}
         self._lock = threading.Lock()  # over the accounts, from the look at the tree on: none is made of older news
 
+    def name(self) -> str:
+        """See `Source`."""
+        return self._orchestrator.services.name
+
     def now(self) -> float:
         """See `Source`."""
         return self._orchestrator.clock.monotonic()
@@ -84,9 +88,8 @@ class TreeFigures:
             if snapshot is None or snapshot.status.executor != "process":
                 self._accounts.pop(path, None)
                 return None
-            account = self._account(path, snapshot.status, driver)
-            # After the look at the snapshot: of what that shows as running the end may be known by now.
-            return account.look(snapshot.status, driver.cpu.of(path))
+            ended = driver.cpu.of(path)  # after the snapshot: of what that shows as running the end may be known by now
+            return self._account(path, snapshot.status, ended, driver).look(snapshot.status, ended)
 
     def whole(self) -> Whole:
         """See `Source`."""
@@ -112,9 +115,9 @@ class TreeFigures:
         except NotRunning:
             return None
 
-    def _account(self, path: str, status: Status, driver: Driver) -> _Account:
+    def _account(self, path: str, status: Status, ended: EndedCpu, driver: Driver) -> _Account:
         account = self._accounts.get(path)
-        if account is None or account.is_of_another(status):
+        if account is None or account.is_of_another(status, ended):
             account = self._accounts[path] = _Account()
         if len(self._accounts) > len(driver.snapshots) + SPARE_ACCOUNTS:
             known = driver.snapshots.copy()
@@ -133,6 +136,7 @@ class _Account:
         live_s: what that process had used when it was found last.
         known_s: of that and all that have ended, at the latest look.
         counted_s: what was told at the latest look.
+        ended: the latest incarnation whose end was in that; 0 if none was.
     """
 
     incarnation: int = 0
@@ -141,9 +145,12 @@ class _Account:
     live_s: float = 0.0
     known_s: float = 0.0
     counted_s: float = 0.0
+    ended: int = 0
 
-    def is_of_another(self, status: Status) -> bool:
+    def is_of_another(self, status: Status, ended: EndedCpu) -> bool:
         """Return whether another agent has the path now."""
+        if ended.incarnation < self.ended:
+            return True
         if status.incarnation == self.incarnation:
             return status.pid not in (None, self.pid)
         return status.incarnation < self.incarnation
@@ -157,7 +164,7 @@ class _Account:
         known_s = ended.seconds + (self.live_s if self.incarnation > ended.incarnation else 0.0)
         # Less than before only if a fork server was lost, and with it the figures of its runs: count on from here.
         self.counted_s += max(0.0, known_s - self.known_s)
-        self.known_s = known_s
+        self.known_s, self.ended = known_s, ended.incarnation
         return Usage(cpu_s=self.counted_s, memory_bytes=memory or None)
 
     def _find(self, incarnation: int, pid: int) -> int:

@@ -157,11 +157,11 @@ def _carry_out(
 ) -> None:
     """Do what was decided for a child that ended by itself; `final` is its state if it stays down."""
     assert node.parent is not None
+    end = None if final is AgentState.FAILED else reason
     match decision:
         case Again():
             delay = decision.delay
             node.streak = node.streak.waits(delay)
-            end = None if final is AgentState.FAILED else reason
             say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures, reason=end)
             groups.restart_with_siblings(world, node, delay)
             if node.group is not None:
@@ -171,7 +171,7 @@ def _carry_out(
             node.held = True
             world.set_state(node, AgentState.PARKED)
             if isinstance(node, AgentNode):
-                world.emit(node, AgentParked, why, node.streak.failures)
+                world.emit(node, AgentParked, why, node.streak.failures, end)
             _significant_ended(world, node)
         case GiveUp(cause):
             slots.release(world, node)

@@ -195,7 +195,7 @@ class Services:
             name=self._orchestrator.config.name,
             path=where if isinstance(where, str) else None,
             on_trouble=partial(self._failed, "control"),
-            on_notice=partial(self._is_back, "control"),
+            on_notice=partial(self.is_back, "control"),
         )
         control.open()
         self._opened["control"] = self._control = control
@@ -222,6 +222,7 @@ class Services:
         self.states[service] = f"{_FAILED}{why}"
         self.tell(service, why)
 
-    def _is_back(self, service: str, what: str) -> None:
+    def is_back(self, service: str, what: str) -> None:
+        """Note that a service that had failed works again, and log it. Any thread."""
         self.states[service] = "on"
         logger.warning("{}", what)

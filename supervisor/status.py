@@ -111,16 +111,22 @@ def status_of(node: AnyNode, now: float) -> Status:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The status of a node as of its last change, readable from any thread and brought up to date at any time."""
+    """The status of a node as of its last change, readable from any thread and brought up to date at any time.
+
+    Attributes:
+        taken_at: monotonic seconds of that change.
+        departed: whether it has left the tree, and only its last outcome is remembered.
+    """
 
     status: Status
     taken_at: float
     stable_after_s: float
+    departed: bool = False
 
     @classmethod
-    def of(cls, node: AnyNode, now: float) -> Snapshot:
+    def of(cls, node: AnyNode, now: float, *, departed: bool = False) -> Snapshot:
         """Take a snapshot of `node`; only the owner of the tree may."""
-        return cls(status_of(node, now), now, stable_after(node))
+        return cls(status_of(node, now), now, stable_after(node), departed)
 
     def at(self, now: float) -> Status:
         """Return the status with its seconds moved on to `now`."""

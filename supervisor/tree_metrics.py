@@ -91,8 +91,8 @@ class TreeMetrics:
         """Begin to count, and take the port.
 
         Raises:
-            OSError: the port cannot be had; it is counted all the same.
-            ValueError: the registry of the program has other metrics of these names.
+            OSError: the port cannot be had; it is counted all the same, and the port tried again once it was started.
+            SpecError: the registry of the program has metrics of these names already.
         """
         with self._lock:
             if self._was_closed:  # a start is tried again
@@ -133,11 +133,14 @@ class TreeMetrics:
             port=port,
             token=None if config.metrics_token is None else config.metrics_token.get_secret_value(),
             on_trouble=self._say,
+            on_listening=self._note_port,
         )
-        server.open()
         self._server = server
+        server.open()
 
     def _new_exporter(self) -> Exporter:
+        from prometheus_client import ProcessCollector
+
         from orchestree.metrics.exporter import Exporter
         from orchestree.metrics.own import OwnMetrics
 
@@ -145,7 +148,15 @@ class TreeMetrics:
 
         source = TreeFigures(self._orchestrator)
         self._own = OwnMetrics(source, series=self._orchestrator.config.metrics_series, on_trouble=self._say)
-        return Exporter(source, own=self._own, registry=self._registry, on_trouble=self._say)
+        exporter = Exporter(source, own=self._own, registry=self._registry, on_trouble=self._say)
+        if self._registry is None:  # of a program's own it is the program that decides what else is in it
+            ProcessCollector(registry=exporter.registry)
+        return exporter
+
+    def _note_port(self) -> None:
+        """Tell that the port could be had after all."""
+        host = self._orchestrator.config.metrics_host
+        self._orchestrator.services.is_back("metrics", f"the metrics are at port {self.port} on {host} now")
 
     def _say(self, text: str, path: str = "") -> None:
         """Make an event of it, which is no failure of the whole service."""

@@ -81,6 +81,7 @@ def clear_exit() -> None:
 def hear(sock: socket.socket) -> Received:
     """Wait until it is said what to be."""
     with sock:
+        sock.settimeout(None)  # a module may have called setdefaulttimeout
         return receive_request(sock)
 
 
@@ -152,6 +153,7 @@ class AgentProcess(BaseProcess):
                     os.close(descriptor)
                 os.environ[VARIABLE] = request.mark
                 self._control = socket.socket(fileno=control)
+                self._control.settimeout(None)
                 outlet.open(socket.socket(fileno=data))
                 self._run_agent(request, memory)
             case _:

@@ -43,6 +43,7 @@ class Outlet:
 
     def open(self, sock: socket.socket) -> None:
         """Send to `sock` from now on."""
+        sock.settimeout(None)  # a module may have called setdefaulttimeout
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE_S, 0))
         self._sock = sock
 

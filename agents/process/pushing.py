@@ -43,16 +43,18 @@ class MetricPusher:
         self._metrics = metrics
         metrics.when_changed(self._wake)
 
-    def leave(self, run: RunId) -> None:
+    def leave(self, run: RunId, metrics: MetricsOfRun) -> None:
         """Send the rest, now."""
-        if self._metrics is not None and os.getpid() == self._pid:
-            self._metrics.close()
+        if os.getpid() == self._pid:
+            metrics.close()
             for _ in range(LAST_TRIES):
-                if self._push(self._metrics):
+                if self._push(metrics):
                     return
 
     def _wake(self) -> None:
-        self._unchanged.release()
+        """Have the thread push once more. Only one thread at a time is here: it has the lock of the metrics."""
+        if self._unchanged.locked():  # else an earlier change, which was sent already, is yet to wake it
+            self._unchanged.release()
         if not self._serves:
             with suppress(RuntimeError):  # no more threads: all is sent at the end
                 # No Thread: agents see only their own in threading.enumerate().

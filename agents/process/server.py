@@ -107,6 +107,7 @@ class Server:
         self._pid = os.getpid()
         self._sock = socket.socket(fileno=state.sock)
         self._sock.set_inheritable(False)
+        self._sock.settimeout(None)  # a module may have called setdefaulttimeout
         self._spare: Child | None = None
         self._children: dict[int, Child] = {}
         self._pids: dict[int, Child] = {}
@@ -280,6 +281,7 @@ class Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, ExitStack() as on_failure:
             on_failure.enter_context(ours)
+            ours.settimeout(None)
             pid = os.fork()
             if pid == 0:
                 ours.close()

@@ -56,10 +56,10 @@ def command_reference() -> str:
     return "\n".join(
         [
             *_help(orchestree),
-            "Those that ask an orchestrator have `--name NAME` and `--socket PATH`; those that print something have",
-            "`--json`: an array for a list, one object otherwise, one object a line with `-f`; the fields",
-            "are those of the API. `start`, `stop` and `restart` print an array of the answers for each PATH in the",
-            "order given; what was refused is a line on stderr.",
+            "Those that ask an orchestrator have `--name NAME` and `--socket PATH`. All but `run`, `metrics` and",
+            "`completion` have `--json`: an array for a list, one object otherwise, one object a line with `-f`; the",
+            "fields are those of the API. `start`, `stop` and `restart` print an array of the answers for each PATH in",
+            "the order given; what was refused is a line on stderr.",
             "",
             *(line for command in commands for line in _command(command, context)),
         ]

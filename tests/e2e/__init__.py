@@ -4,5 +4,5 @@
 two servers and the webhook; `quickened.py` makes minutes of the shipped alerts seconds; `way.py` follows one alert from
 the crash to the webhook and back; `plant.py` is a tree that fails on demand.
 
-Everything at once, drawn as text: ``python -m tests.e2e.show FOLDER``.
+Everything at once, drawn as text: ``PYTHONPATH=tests/support python -m tests.e2e.show FOLDER``.
 """

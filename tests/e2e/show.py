@@ -1,6 +1,6 @@
 """Start everything, let agents crash, and draw what the real Prometheus has seen of it, as text.
 
-``python -m tests.e2e.show FOLDER`` writes `metrics_session.txt` into the folder. It takes a
+``PYTHONPATH=tests/support python -m tests.e2e.show FOLDER`` writes `metrics_session.txt` into the folder. It takes a
 minute and a quarter.
 """
 
@@ -18,10 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from orchestree.metrics.shipping import shipped_files
+from shipped_board import Question, questions
 
 from .drawing import WIDTH, Curve, drawn, wrapped
-from .panels import Question, questions
 from .quickened import FACTOR
 from .servers import until
 from .station import Station, station
@@ -60,7 +59,10 @@ def kill_host(running: Station) -> None:
 def ruin_press(running: Station) -> None:
     """Have a supervisor of the plant give up, and mend what was broken."""
     broken = running.plant.sabotage("broken")
-    until(lambda: running.prometheus.query("orchestree_supervisor_terminations_total > 0"), "a supervisor gave up")
+    until(
+        lambda: running.prometheus.query('orchestree_supervisor_restarts_total{supervisor="press"} > 0'),
+        "a supervisor gave up and is restarted",
+    )
     broken.unlink()
 
 
@@ -86,8 +88,7 @@ def version(program: str) -> str:
 def of_panels(running: Station, began: int) -> Iterator[str]:
     """Yield the lines of each panel, about the example and the plant."""
     instances = f"{running.monitoring.address}|{running.plant.address}"
-    asked = questions(shipped_files()["dashboard.json"], instance=instances)
-    for title, queries in groupby(asked, lambda question: question.panel):
+    for title, queries in groupby(questions(instance=instances), lambda question: question.panel):
         yield from drawn(title, [curve for question in queries for curve in curves(running, question, began)])
 
 

@@ -10,10 +10,8 @@ from typing import Final
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from shipped_board import Question, choices, questions
 
-from orchestree.metrics.shipping import shipped_files
-
-from .panels import Question, choices, questions
 from .servers import Series, until
 from .station import Station
 from .way import DRIVE, follow
@@ -60,6 +58,17 @@ def test_a_flapping_agent_fires_an_alert_that_reaches_the_webhook_and_is_resolve
     assert way.ready < way.resolved < way.told
 
 
+def test_a_supervisor_that_is_down_is_told_until_somebody_starts_it(running: Station) -> None:
+    labels = {"alertname": "OrchestreeSupervisorDown", "supervisor": "furnace", "state": "failed"}
+    cold = running.plant.sabotage("cold")
+    told = running.webhook.first("firing", labels)
+    assert "/furnace" in told.body["alerts"][0]["annotations"]["summary"]
+    assert running.value('orchestree_agent_state{agent="furnace/burner",state="stopped"}') == 1.0
+    cold.unlink()
+    assert running.plant.ask("start", "/furnace") is not None
+    running.webhook.first("resolved", labels)
+
+
 def test_a_killed_orchestrator_is_found_to_be_gone(running: Station, report: list[str]) -> None:
     killed = time.time()
     running.spare.kill()
@@ -69,12 +78,14 @@ def test_a_killed_orchestrator_is_found_to_be_gone(running: Station, report: lis
 
 
 def test_every_query_of_the_dashboard_has_an_answer(running: Station) -> None:
-    dashboard = shipped_files()["dashboard.json"]
     running.monitoring.kill_agent("host")
     broken = running.plant.sabotage("broken")
-    until(lambda: running.prometheus.query("orchestree_supervisor_terminations_total > 0"), "a supervisor gave up")
+    until(
+        lambda: running.prometheus.query('orchestree_supervisor_restarts_total{supervisor="press"} > 0'),
+        "a supervisor gave up and is restarted",
+    )
     broken.unlink()
-    asked_for = list(questions(dashboard))
+    asked_for = list(questions())
     assert len(asked_for) > 20
     for question in asked_for:
 
@@ -82,7 +93,7 @@ def test_every_query_of_the_dashboard_has_an_answer(running: Station) -> None:
             return [series.value for series in running.prometheus.query(question.expression) if isfinite(series.value)]
 
         until(numbers, f"numbers for {question}")
-    for label, series in choices(dashboard):
+    for label, series in choices():
         assert running.prometheus.get(f"label/{label}/values", **{"match[]": series}), (label, series)
 
 

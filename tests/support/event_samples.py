@@ -92,7 +92,7 @@ EVERY_DATA: tuple[EventData, ...] = (
     AgentRestarting(RestartCause.GROUP, 0.5, 3, "teardown failed", NORMAL),
     AgentStopping(StopCause.WATCHDOG),
     AgentTerminated(ESCALATED, AgentState.FAILED, None),
-    AgentParked("tried 5 times", 5),
+    AgentParked("tried 5 times", 5, NORMAL),
     AgentWedged(StopCause.COMMAND),
     AgentUnregistered(),
     AgentMessage("tick", {"n": 1, "list": [1, 2.5, None], "nested": {"text": "é\x00\""}}),

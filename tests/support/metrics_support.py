@@ -90,8 +90,9 @@ class VirtualSource(VirtualTree):
         world = self.core.world
         for node in world.touched:
             if world.is_known(node):
-                self.shown[node.path] = Snapshot.of(node, self.now)
-            else:
+                departed = world.nodes.get(node.path) is not node
+                self.shown[node.path] = Snapshot.of(node, self.now, departed=departed)
+            elif world.find(node.path) is None:
                 self.shown.pop(node.path, None)
         world.touched.clear()
 
@@ -121,6 +122,9 @@ class Scraped:
         self.tree.exporter = self.exporter
         if started:
             self.tree.start()
+
+    def name(self) -> str:
+        return "plant"
 
     def now(self) -> float:
         return self.tree.now

@@ -32,6 +32,9 @@ class ShownTree:
         status = Status(path=path, kind="agent", state=state, incarnation=incarnation)
         self.shown[path] = Snapshot(status, self.moment, 30.0)
 
+    def name(self) -> str:
+        return "plant"
+
     def now(self) -> float:
         return self.moment
 

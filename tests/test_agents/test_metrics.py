@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import sys
 import threading
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
-from orchestree.agents.metric_data import MetricBatch, MetricsOfRun, Observed
+from orchestree.agents.base import BaseAgent
+from orchestree.agents.metric_data import MetricBatch, MetricsOfRun, MetricType, Observed
+from orchestree.agents.metric_kinds import NOWHERE
+from orchestree.agents.metric_rules import check_labels, family_name
 from orchestree.agents.metrics import AgentMetrics, RunMetrics
 from orchestree.agents.run_id import RunId
 from orchestree.strategies.errors import MetricError
@@ -91,6 +99,22 @@ def test_numbers_arrive_as_floats(metrics: AgentMetrics, number: Any) -> None:
     [
         (lambda metrics: metrics.counter("", "A"), ["''", "letters"]),
         (lambda metrics: metrics.counter(None, "A"), ["None", "a text"]),
+        (lambda metrics: metrics.counter([], "A"), ["[]", "a text"]),
+        (lambda metrics: metrics.counter("a", "A", labels=None), ["'a'", "None", "names"]),
+        (lambda metrics: metrics.counter("a", "A", labels=5), ["'a'", "5", "names"]),
+        (lambda metrics: metrics.counter("a", "A", labels=b"kind"), ["'a'", "b'kind'", "names"]),
+        (lambda metrics: metrics.histogram("a", "A", buckets=None), ["'a'", "None", "numbers"]),
+        (lambda metrics: metrics.histogram("a", "A", buckets=5), ["'a'", "5", "numbers"]),
+        (lambda metrics: metrics.gauge("a", "A").dec("x"), ["'a'", "'x'", "numbers"]),
+        (lambda metrics: metrics.gauge("a", "A").dec(None), ["'a'", "None", "numbers"]),
+        (lambda metrics: metrics.gauge("a", "A").set(10**5000), ["'a'", "int"]),
+        (lambda metrics: metrics.gauge("up", "A"), ["'up'", "Prometheus itself", "try 'agent_up'"]),
+        (lambda metrics: metrics.gauge("ALERTS", "A"), ["'ALERTS'", "Prometheus itself"]),
+        (lambda metrics: metrics.gauge("ALERTS_FOR_STATE", "A"), ["Prometheus itself"]),
+        (lambda metrics: metrics.gauge("scrape_duration_seconds", "A"), ["itself", "'agent_scrape_duration_seconds'"]),
+        (lambda metrics: metrics.gauge("orchestree_up", "A"), ["'orchestree_up'", "try 'agent_up'"]),
+        (lambda metrics: metrics.counter("a", "A", labels=("job",)), ["'exported_job'", "try 'agent_job'"]),
+        (lambda metrics: metrics.counter("a", "A", labels=("instance",)), ["itself", "try 'agent_instance'"]),
         (lambda metrics: metrics.gauge("9-lives", "A"), ["'9-lives'", "'_9_lives'"]),
         (lambda metrics: metrics.gauge("a:b", "A"), ["'a:b'", "recording rules", "'a_b'"]),
         (lambda metrics: metrics.gauge("ä", "A"), ["'ä'"]),
@@ -135,6 +159,57 @@ def test_a_mistake_is_told_at_the_call_with_the_value(metrics: AgentMetrics, wro
     assert [word for word in words if word not in str(told.value)] == []
 
 
+AWKWARD = st.lists(
+    st.sampled_from(
+        ["_", "__", "-", "1", "a", "ä", ":", "up", "job", "orchestree_", "_total", "_sum", "_count", "scrape_"]
+    )
+).map("".join)
+
+
+@given(AWKWARD)
+def test_every_hint_is_right(text: str) -> None:
+    kinds: tuple[MetricType, ...] = ("counter", "gauge", "histogram")
+    for kind in kinds:
+        hint = hint_of(partial(family_name, kind), text)
+        assert hint is None or family_name(kind, hint)
+        hint = hint_of(partial(label_name, kind), text)
+        assert hint is None or label_name(kind, hint)
+
+
+def label_name(kind: MetricType, label: str) -> tuple[str, ...]:
+    return check_labels(kind, "a", (label,))
+
+
+def hint_of(check: Callable[[str], object], text: str) -> str | None:
+    try:
+        check(text)
+    except MetricError as error:
+        hint = re.search(r"\(try '(.*)'\)$", str(error))
+        return hint[1] if hint else None
+    return None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda metrics, long: metrics.gauge(long + "-", "A"),
+        lambda metrics, long: metrics.gauge("orchestree_" + long, "A"),
+        lambda metrics, long: metrics.gauge(long.encode(), "A"),
+        lambda metrics, long: metrics.gauge("a", "A", labels=long),
+        lambda metrics, long: metrics.gauge("a", "A", labels=[long + "-"]),
+        lambda metrics, long: metrics.histogram("a", "A", buckets=[long] * 1000),
+        lambda metrics, long: metrics.histogram("a", "A", buckets=[2.0] * 100_000),
+        lambda metrics, long: metrics.gauge("a", "A").set(long),
+    ],
+)
+def test_an_error_is_short_however_long_the_mistake_is(
+    metrics: AgentMetrics, wrong: Callable[[AgentMetrics, str], object]
+) -> None:
+    with pytest.raises(MetricError) as told:
+        wrong(metrics, "a" * 100_000)
+    assert len(str(told.value)) < 1000
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -159,7 +234,7 @@ def test_beyond_the_limit_nothing_is_kept_and_one_metric_is_named(metrics: Agent
     assert hits.labels(500) is hits.labels(501)
     metrics.gauge("late", "Late").set(1)
     batch = taken(metrics)
-    assert batch.over_limit == "hits"
+    assert batch.over_limit == "hits_total"
     assert batch.numbers.keys() == {"hits"}
     assert len(batch.numbers["hits"]) == len(hits._children) == 100
     hits.labels("another").inc()
@@ -172,7 +247,7 @@ def test_metrics_are_limited_as_well(metrics: AgentMetrics) -> None:
     assert len(metrics._metrics) == 100
     metrics.counter("one_more", "Items", labels=("kind",)).labels("a").inc()
     batch = taken(metrics)
-    assert (len(batch.definitions), batch.over_limit, dict(batch.numbers)) == (100, "items_100", {})
+    assert (len(batch.definitions), batch.over_limit, dict(batch.numbers)) == (100, "items_100_total", {})
 
 
 def test_after_the_end_only_what_came_before_is_taken(metrics: AgentMetrics) -> None:
@@ -196,11 +271,70 @@ def test_a_change_is_told_once_until_it_is_taken(metrics: AgentMetrics) -> None:
         metrics.store.take()
 
 
-def test_a_finalizer_may_count_while_its_thread_counts(metrics: AgentMetrics) -> None:
-    items = metrics.counter("items", "Items")
-    metrics.store.when_changed(items.inc)
-    items.inc()
-    assert taken(metrics).numbers == {"items": {(): 2.0}}
+def interrupted(function: str, call: Callable[[], object], handler: Callable[[], object]) -> None:
+    """Call `call`, and in the middle of it, as soon as `function` is called, `handler`, as a signal would."""
+
+    def at(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == function:
+            sys.setprofile(None)
+            handlers.append(handler())
+
+    handlers: list[object] = []
+    sys.setprofile(at)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    assert len(handlers) == 1
+
+
+@pytest.mark.parametrize("function", ["note", "check_counts", "_change"])
+def test_a_signal_handler_may_count_while_its_thread_counts(metrics: AgentMetrics, function: str) -> None:
+    items, level = metrics.counter("items", "Items"), metrics.gauge("level", "Level")
+    size = metrics.histogram("size", "Size", buckets=(1,))
+    for metric in (items, level):
+        metrics.store.take()
+        interrupted(function, partial(metric.inc, 100), partial(metric.inc, 5))
+        assert taken(metrics).numbers == {metric.definition.name: {(): 105.0}}
+    interrupted(function, partial(size.observe, 2.0), partial(size.observe, 0.5))
+    assert taken(metrics).observed == {"size": {(): Observed((1, 1), 2.5)}}
+    assert metrics.store.take() is None
+
+
+def test_a_signal_handler_may_observe_while_what_was_observed_is_taken(metrics: AgentMetrics) -> None:
+    size = metrics.histogram("size", "Size", buckets=(1,))
+    size.observe(2)
+    batches: list[MetricBatch] = []
+
+    def take() -> None:
+        batches.append(taken(metrics))
+
+    assert Observed.__new__.__code__.co_name == "<lambda>"
+    interrupted("<lambda>", take, partial(size.observe, 0.5))
+    take()
+    assert [batch.observed["size"][()] for batch in batches] == [Observed((0, 1), 2.0), Observed((1, 0), 0.5)]
+
+
+@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
+def test_what_goes_nowhere_takes_no_lock_and_is_checked_all_the_same(metrics: AgentMetrics, kind: str) -> None:
+    metrics.store.close()
+    define = getattr(metrics, kind)
+    plain, labelled = define("plain", "P"), define("labelled", "L", ("x",))
+    count = {"counter": "inc", "gauge": "set", "histogram": "observe"}[kind]
+    threading.Thread(target=metrics.store.lock.acquire).start()  # and never given back
+    NOWHERE.lock, usual = metrics.store.lock, NOWHERE.lock
+    try:
+        getattr(plain, count)(1)
+        getattr(labelled.labels("a"), count)(1)
+        assert labelled.labels("a") is labelled.labels("b")
+        with pytest.raises(MetricError, match="call"):
+            getattr(labelled, count)(1)
+        with pytest.raises(MetricError, match="got 2 values"):
+            labelled.labels("a", "b")
+        with pytest.raises(MetricError, match="numbers"):
+            getattr(plain, count)("1")
+    finally:
+        NOWHERE.lock = usual
 
 
 def test_threads_lose_no_increment(metrics: AgentMetrics) -> None:
@@ -254,7 +388,7 @@ class Follower:
     def follow(self, run: RunId, metrics: MetricsOfRun) -> None:
         self.followed.append(metrics)
 
-    def leave(self, run: RunId) -> None:
+    def leave(self, run: RunId, metrics: MetricsOfRun) -> None:
         self.left.append(run)
 
 
@@ -269,3 +403,18 @@ def test_metrics_are_followed_from_their_first_use_to_the_end() -> None:
     assert used.get() is used.get()
     used.end()
     assert (follower.followed, follower.left) == ([used.get().store], [run])
+
+
+def test_the_end_of_a_run_in_a_forked_copy_tells_nobody() -> None:
+    follower = Follower()
+    metrics = RunMetrics(RunId("a", 1), 10, follower)
+    metrics.get()
+    pid = os.fork()
+    if not pid:
+        metrics.end()
+        os._exit(len(follower.left))
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_an_agent_finds_its_metrics_without_a_lock_of_the_class() -> None:
+    assert isinstance(BaseAgent.__dict__["metrics"], property)  # of a cached_property the lock may be lost in a fork

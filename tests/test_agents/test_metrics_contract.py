@@ -153,7 +153,7 @@ def test_a_label_that_runs_away_is_one_trouble_and_no_memory(bench: Bench) -> No
     assert len(bench.kept.lines("hits_total{")) == 49
     ((text, path),) = bench.kept.troubles
     assert path == "a"
-    assert "'hits'" in text
+    assert "'hits_total'" in text
     assert "50" in text
 
 
@@ -171,12 +171,13 @@ def test_mistakes_are_told_in_the_agent(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_superseded_run_counts_goes_nowhere(bench: Bench) -> None:
+def test_of_a_run_whose_place_another_has_taken_the_counts_stay_and_the_gauges_go(bench: Bench) -> None:
     run = bench.start(agents.count, path="a", times=10, stays=True)
     bench.host.wait_message(run, "counted")
     bench.kept.tree.show("a", 2)
     bench.stop(run)
-    assert bench.kept.page() == ""
+    assert bench.kept.lines("items_total") == ['{agent="a"} 10.0']
+    assert bench.kept.lines("level{") == []
 
 
 @pytest.mark.slow

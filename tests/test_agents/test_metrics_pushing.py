@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -75,9 +76,36 @@ def test_a_full_channel_loses_nothing_and_sends_nothing_twice(channel: Channel) 
     channel.is_full = False
     channel.wait()
     items.inc(100)
-    pusher.leave(RUN)
+    pusher.leave(RUN, metrics.store)
     assert channel.total() == 111
     assert sum(len(batch.definitions) for batch in channel.came) == 1
+
+
+def test_a_change_while_a_full_channel_empties_reaches_the_agent_as_no_error_and_is_not_lost(channel: Channel) -> None:
+    metrics = AgentMetrics(10)
+    items = metrics.counter("items", "Items")
+    sent = threading.Event()
+
+    def send(batch: MetricBatch) -> bool:
+        match channel.tried.qsize():
+            case 0:
+                items.inc(10)  # while the channel is full: it is to be sent once more
+                channel.is_full = True
+            case 2:
+                items.inc(100)  # while the second batch travels, and the sender does not wait
+                items.inc(1000)
+            case 3:
+                sent.set()
+            case _:
+                channel.is_full = False
+        return channel.send(batch)
+
+    pusher = MetricPusher(send)
+    items.inc()
+    pusher.follow(RUN, metrics.store)
+    assert sent.wait(DEADLINE_S)
+    pusher.leave(RUN, metrics.store)
+    assert channel.total() == 1111
 
 
 def test_the_last_batch_is_tried_a_few_times(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +115,7 @@ def test_the_last_batch_is_tried_a_few_times(channel: Channel, monkeypatch: pyte
     pusher.follow(RUN, metrics.store)
     metrics.counter("items", "Items").inc()
     channel.is_full = True
-    pusher.leave(RUN)
+    pusher.leave(RUN, metrics.store)
     assert channel.tried.qsize() == pushing.LAST_TRIES
     metrics.counter("items", "Items").inc()
     assert metrics.store.take() is None
@@ -115,6 +143,21 @@ def test_a_batch_that_did_not_fit_whole_is_not_there(
     assert list(inlet.receive(1000)) == []
     assert outlet.push(small)
     assert list(inlet.receive(1000)) == [small]
+
+
+def test_a_timeout_that_a_module_has_set_for_all_sockets_makes_no_difference(
+    sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = sockets
+    ours.settimeout(0.001)  # as after socket.setdefaulttimeout(0.001)
+    monkeypatch.setattr("orchestree.agents.process.outlet.PATIENCE_S", 0)
+    outlet = Outlet()
+    outlet.open(ours)
+    assert ours.gettimeout() is None
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 1000))
+    batch = MetricBatch(definitions=(), numbers={"x": {(f"{n:0200}",): 1.0 for n in range(5000)}}, observed={})
+    assert not outlet.push(batch)
+    assert list(Inlet(theirs).receive(1000)) == []
 
 
 def test_nobody_left_to_send_to_is_no_reason_to_try_again(sockets: tuple[socket.socket, socket.socket]) -> None:

@@ -56,6 +56,35 @@ def test_a_script_is_loaded_once_for_all_agents_and_its_classes_stay_themselves(
     assert (tmp_path / "executed").read_text().split() == ["__main__", "__orchestree_main__"]
 
 
+PATIENT = """
+import socket
+from orchestree.agents.agent import Agent
+from orchestree.agents.async_agent import AsyncAgent
+from orchestree_testing.process_harness import Harness
+
+socket.setdefaulttimeout(0.05)
+
+class Patient(Agent):
+    def execute(self):
+        return "was stopped" if self.sleep(0.3) else "had its time"
+
+class Peaceful(AsyncAgent):
+    async def execute(self):
+        return "was stopped" if await self.sleep(0.3) else "had its time"
+
+if __name__ == "__main__":
+    with Harness() as harness:
+        for agent in (Patient, Peaceful, Patient):
+            print(harness.run(agent, agent.__name__).result)
+"""
+
+
+@pytest.mark.slow
+def test_a_timeout_that_a_script_sets_for_all_sockets_stops_no_agent(tmp_path: Path) -> None:
+    write(tmp_path / "script.py", PATIENT)
+    assert run_program("script.py", cwd=tmp_path) == "had its time\n" * 3
+
+
 @pytest.mark.parametrize(("target", "file"), [("app.run", "run.py"), ("app", "__main__.py")])
 def test_a_module_that_is_run_with_dash_m_is_loaded_under_its_own_name(tmp_path: Path, target: str, file: str) -> None:
     write(tmp_path / "app" / "__init__.py", "")

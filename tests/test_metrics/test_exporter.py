@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 from metrics_support import OPEN_METRICS, OwnSamples, Scraped, page_of, reference
+from noted_lock import NotedLock
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -32,6 +34,9 @@ class Broken:
     def raises_halfway(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("mended", "Of a user.", 1.0)
         raise RuntimeError("the sensor is gone")
+
+    def ends_the_program(self) -> Iterable[Metric]:
+        raise SystemExit(1)
 
     def cannot_be_written(self) -> Iterable[Metric]:
         return [GaugeMetricFamily("mended", "Of a user.", "no number")]  # type: ignore[arg-type]
@@ -74,6 +79,18 @@ def test_two_orchestrators_cannot_share_a_registry_and_the_first_goes_on() -> No
     assert 'agent="a"' in generate_latest(first.exporter.registry).decode()
 
 
+def test_other_metrics_of_our_names_in_a_registry_are_named_and_not_all_of_them() -> None:
+    registry = CollectorRegistry()
+    Gauge("orchestree_parked", "Theirs.", registry=registry)
+    with pytest.raises(SpecError) as one:
+        Scraped(agent("a"), registry=registry)
+    assert str(one.value) == "registry: it already has metrics of our names: orchestree_parked"
+    for name in ("agents", "workers_limit", "queue_length", "agent_up"):
+        Gauge(f"orchestree_{name}", "Theirs.", registry=registry)
+    with pytest.raises(SpecError, match=r"orchestree_agent_up, orchestree_agents, orchestree_parked and 2 more$"):
+        Scraped(agent("a"), registry=registry)
+
+
 def test_an_exporter_that_is_closed_has_left_the_registry_to_the_next() -> None:
     first = Scraped(agent("a"))
     first.exporter.close()
@@ -89,7 +106,9 @@ def test_a_metric_of_a_user_cannot_have_one_of_our_names() -> None:
             Gauge(name, "No.", registry=scraped.exporter.registry)
 
 
-@pytest.mark.parametrize("fault", ["raises_halfway", "cannot_be_written", "raises_what_cannot_be_shown"])
+@pytest.mark.parametrize(
+    "fault", ["raises_halfway", "ends_the_program", "cannot_be_written", "raises_what_cannot_be_shown"]
+)
 def test_a_collector_that_fails_is_left_out_and_told_of_once_until_it_works_again(fault: str) -> None:
     scraped = Scraped(agent("a"))
     broken = Broken()
@@ -106,6 +125,39 @@ def test_a_collector_that_fails_is_left_out_and_told_of_once_until_it_works_agai
             assert 'orchestree_agent_up{agent="a"} 1.0\n' in page
         assert len(scraped.troubles) == round
     assert "test_exporter.Broken) raised" in scraped.troubles[0]
+
+
+def test_a_collector_that_does_not_return_is_left_out_and_asked_again_when_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: queue.Queue[threading.Thread] = queue.Queue()
+    go_on = threading.Event()
+
+    class Hanging:
+        def collect(self) -> Iterable[Metric]:
+            calls.put(threading.current_thread())
+            assert go_on.wait(20.0)
+            return [GaugeMetricFamily("late", "Of a user.", 1.0)]
+
+    scraped = Scraped(agent("a"))
+    monkeypatch.setattr(scraped.exporter._others, "_patience_s", 0.05)
+    registry = scraped.exporter.registry
+    monkeypatch.setattr(registry, "_auto_describe", False)
+    registry.register(Hanging())
+    Gauge("theirs", "Of a user.", registry=registry)
+    for _ in range(3):
+        page = scraped.page()
+        assert "late" not in page
+        assert "theirs 0.0\n" in page
+    call = calls.get(timeout=20.0)
+    assert calls.empty(), "there is one thread that waits for it"
+    assert len(scraped.troubles) == 1
+    assert "test_exporter" in scraped.troubles[0]
+    assert scraped.troubles[0].endswith("Hanging) has not returned within 0.05 s")
+    go_on.set()
+    call.join(20.0)
+    monkeypatch.setattr(scraped.exporter._others, "_patience_s", 20.0)
+    assert "late 1.0\n" in scraped.page()
 
 
 def test_names_that_are_on_the_page_already_are_left_out_and_told_of() -> None:
@@ -168,21 +220,6 @@ class Held(Scraped):
             self.inside.set()
             assert self.go_on.wait(10.0)
         return super().snapshots()
-
-
-class NotedLock:
-    """A lock that notes who comes to it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.came = threading.Semaphore(0)
-
-    def __enter__(self) -> None:
-        self.came.release()
-        self.lock.acquire()
-
-    def __exit__(self, *failure: object) -> None:
-        self.lock.release()
 
 
 def test_scrapers_that_had_to_wait_share_what_was_made_since_they_came() -> None:

@@ -7,8 +7,11 @@ import math
 import random
 import threading
 import weakref
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from orchestree_testing.host import DEADLINE_S
 from own_support import Kept, batch, counter, definition, gauge
 
 from orchestree.agents.executor import KeepMetrics
@@ -16,7 +19,8 @@ from orchestree.agents.metric_data import Definition, Observed
 from orchestree.agents.metrics import AgentMetrics
 from orchestree.agents.run_id import RunId
 from orchestree.metrics import own
-from orchestree.metrics.own import GRACE_S, SPARE
+from orchestree.metrics.own import SPARE, UNSHOWN
+from orchestree.metrics.readings import SHOWN_AFTER_END_S
 from orchestree.supervisor.states import AgentState
 
 ITEMS = counter()
@@ -110,9 +114,9 @@ def test_what_a_run_tells_before_the_tree_shows_it_is_not_lost(kept: Kept) -> No
 
 
 def test_what_an_older_incarnation_still_sends_is_dropped(kept: Kept) -> None:
-    kept.tree.show("a", 2)
-    kept.apply(A, batch(ITEMS, numbers={"items": {(): 1.0}}))
-    assert kept.page() == ""
+    kept.apply(RunId("a", 2), batch(ITEMS, numbers={"items": {(): 1.0}}))
+    kept.apply(A, batch(ITEMS, numbers={"items": {(): 10.0}}))
+    assert kept.lines("items_total") == ['{agent="a"} 1.0']
 
 
 def test_everything_of_an_agent_goes_when_it_has_left_the_tree(kept: Kept) -> None:
@@ -121,17 +125,73 @@ def test_everything_of_an_agent_goes_when_it_has_left_the_tree(kept: Kept) -> No
     assert "items" in kept.page()
     del kept.tree.shown["a"]
     assert kept.page() == '# HELP level Level\n# TYPE level gauge\nlevel{agent="b"} 1.0\n'
-    kept.tree.show("a")
-    kept.apply(A, batch(gauge("items"), numbers={"items": {(): 7.0}}))
-    assert kept.lines("items{") == ['agent="a"} 7.0']
+    kept.apply(B, batch(gauge("items"), numbers={"items": {(): 7.0}}))
+    assert kept.lines("items{") == ['agent="b"} 7.0']
     assert kept.troubles == []
 
 
-def test_an_agent_that_the_tree_never_shows_goes_after_a_while(kept: Kept) -> None:
-    kept.apply(RunId("ghost", 1), batch(ITEMS))
-    kept.tree.moment = GRACE_S + 1
+def test_an_agent_that_left_the_tree_long_ago_is_not_shown(kept: Kept) -> None:
+    kept.apply(A, batch(ITEMS, numbers={"items": {(): 1.0}}))
+    kept.tree.shown["a"] = replace(kept.tree.shown["a"], departed=True)
+    assert kept.lines("items_total") == ['{agent="a"} 1.0']
+    kept.tree.moment = SHOWN_AFTER_END_S
     assert kept.page() == ""
-    assert kept._agents == {}
+
+
+def test_an_agent_that_is_registered_anew_under_a_path_begins_with_nothing(kept: Kept) -> None:
+    old, new, runaway = AgentMetrics(10), AgentMetrics(10), {(str(n),): 1.0 for n in range(2000)}
+    kept.follow(A, old.store)
+    old.gauge("level", "Level", ("tank",)).labels("old").set(1)
+    old.counter("items", "Items").inc()
+    kept.apply(A, batch(counter("hits", labels=("user",)), numbers={"hits": runaway}))
+    kept.leave(A, old.store)
+    kept.tree.show("a", 3)
+    kept.forget("a")
+    assert kept.page() == ""
+    kept.follow(A, new.store)
+    new.gauge("items", "Items", ("tank",)).labels("new").set(1)
+    assert len(kept.troubles) == 1
+    kept.tree.show("a", 1)
+    assert [line for line in kept.page().splitlines() if line[0] != "#"] == ['items{agent="a",tank="new"} 1.0']
+    kept.apply(A, batch(over_limit="hits_total"))
+    assert len(kept.troubles) == 2
+
+
+def test_scrapes_before_the_tree_shows_a_new_agent_take_nothing_away_from_it(kept: Kept) -> None:
+    kept.apply(A, batch(ITEMS, numbers={"items": {(): 100.0}}))
+    assert kept.lines("items_total") == ['{agent="a"} 100.0']
+    del kept.tree.shown["a"]
+    kept.forget("a")
+    metrics = AgentMetrics(10)
+    kept.follow(A, metrics.store)
+    metrics.counter("items", "Items").inc()
+    assert kept.page() == ""
+    kept.tree.show("a", 7)  # as it was before, late
+    assert kept.lines("items_total") == ['{agent="a"} 1.0']
+    kept.tree.show("a")
+    metrics.counter("items", "Items").inc()
+    assert kept.lines("items_total") == ['{agent="a"} 2.0']
+
+
+def test_an_abandoned_run_takes_nothing_from_the_agent_that_has_its_path_now(kept: Kept) -> None:
+    old, new = AgentMetrics(10), AgentMetrics(10)
+    kept.follow(A, old.store)
+    kept.forget("a")
+    old.counter("items", "Items").inc(100)
+    kept.follow(A, new.store)
+    new.counter("items", "Items").inc()
+    kept.leave(A, old.store)
+    new.counter("items", "Items").inc()
+    assert kept.lines("items_total") == ['{agent="a"} 2.0']
+
+
+def test_a_metric_that_an_agent_defines_otherwise_after_a_restart_is_the_new_one(kept: Kept) -> None:
+    kept.apply(A, batch(ITEMS, numbers={"items": {(): 5.0}}))
+    labelled = counter(labels=("kind",))
+    kept.apply(RunId("a", 2), batch(labelled, numbers={"items": {("new",): 1.0}}))
+    kept.tree.show("a", 2)
+    assert kept.lines("items_total") == ['{agent="a",kind="new"} 1.0']
+    assert (kept.troubles, kept._agents["a"].series) == ([], 1)
 
 
 def test_two_agents_that_define_a_metric_differently_are_one_trouble(kept: Kept) -> None:
@@ -142,6 +202,11 @@ def test_two_agents_that_define_a_metric_differently_are_one_trouble(kept: Kept)
         kept.apply(RunId("b", incarnation), batch(other, LEVEL, numbers={"items": {(): 5.0}, "level": {(): 5.0}}))
     assert kept.lines("items_total") == ['{agent="a"} 1.0']
     assert kept.lines("level{") == ['agent="b"} 5.0']
+    del kept.tree.shown["b"]
+    kept.apply(RunId("c", 1), batch(other))
+    kept.tree.show("c")
+    assert kept.lines("items_total") == ['{agent="a"} 1.0']
+    kept.troubles.pop()
     ((text, path),) = kept.troubles
     assert path == "b"
     assert text == (
@@ -164,7 +229,7 @@ def test_label_sets_are_limited_over_all_incarnations_and_gauges_give_theirs_bac
     assert len(kept.lines("users_total{")) == 8
     assert kept._agents["a"].series == 10
     ((text, path),) = kept.troubles
-    assert (path, "'users'" in text or "'rooms'" in text) == ("a", True)
+    assert (path, "'users_total'" in text or "'rooms'" in text) == ("a", True)
 
 
 def test_metrics_are_limited_over_all_incarnations() -> None:
@@ -172,7 +237,7 @@ def test_metrics_are_limited_over_all_incarnations() -> None:
     for incarnation in range(1, 10):
         kept.tree.show("a", incarnation)
         kept.apply(RunId("a", incarnation), batch(counter(f"items_{incarnation}", labels=("kind",))))
-    assert len(kept._families) == len(kept._agents["a"].metrics) == 5
+    assert len(kept._agents["a"].metrics) == 5
     assert len(kept.troubles) == 1
 
 
@@ -182,12 +247,31 @@ def test_a_run_that_ran_away_in_its_own_process_is_told_of_once(kept: Kept) -> N
     assert [path for _, path in kept.troubles] == ["a"]
 
 
-def test_nothing_grows_while_nobody_scrapes(kept: Kept) -> None:
+@pytest.mark.parametrize("scraped", [False, True])
+def test_agents_that_are_not_in_the_tree_take_no_memory_for_long(kept: Kept, *, scraped: bool) -> None:
+    most, metrics = 0, AgentMetrics(10)
+    kept.apply(A, batch(ITEMS, numbers={"items": {(): 1.0}}))
+    kept.follow(RunId("lost", 1), metrics.store)
     for number in range(5 * SPARE):
-        kept.apply(RunId(f"agent-{number}", 1), batch(ITEMS, numbers={"items": {(): 1.0}}))
-        kept.tree.moment += GRACE_S / 100
-    assert len(kept._agents) <= 2 * SPARE
-    assert kept._families["items"].users == len(kept._agents)
+        path = f"agent-{number}"
+        kept.forget(path)
+        kept.tree.show(path)
+        kept.apply(RunId(path, 1), batch(ITEMS, numbers={"items": {(): 1.0}}))
+        most = max(most, len(kept._agents))
+        del kept.tree.shown[path]
+        if scraped and number % SPARE == 0:
+            kept.page()
+    assert most <= 2 * SPARE
+    assert not metrics.store.is_open
+    assert kept.lines("items_total") == ['{agent="a"} 1.0']
+    assert len(kept._agents) <= UNSHOWN + 1
+
+
+def test_registrations_alone_take_no_memory(kept: Kept) -> None:
+    for number in range(10):
+        kept.forget(f"agent-{number}")
+    assert not kept._inbox
+    assert kept._agents == {}
 
 
 def test_a_run_in_this_process_is_taken_from_at_each_look_and_at_its_end(kept: Kept) -> None:
@@ -197,43 +281,85 @@ def test_a_run_in_this_process_is_taken_from_at_each_look_and_at_its_end(kept: K
     items.inc()
     assert kept.lines("items_total") == ['{agent="a"} 1.0']
     items.inc()
-    kept.leave(A)
+    kept.leave(A, metrics.store)
     items.inc()
     assert kept.lines("items_total") == ['{agent="a"} 2.0']
-    kept.leave(A)
+    kept.leave(A, metrics.store)
     gone = weakref.ref(metrics.store)
     del metrics, items
     gc.collect()
     assert gone() is None
 
 
-@pytest.mark.parametrize("seen", ["by a scrape", "by the next run"])
-def test_a_wedged_run_is_let_go_when_another_has_taken_its_place(kept: Kept, seen: str) -> None:
+@pytest.mark.parametrize("scraped", [False, True])
+def test_what_a_wedged_run_had_counted_before_its_replacement_stays(kept: Kept, *, scraped: bool) -> None:
     old, new = AgentMetrics(10), AgentMetrics(10)
     kept.follow(A, old.store)
-    old.counter("items", "Items").inc()
+    old.counter("items", "Items").inc(100)
+    old.gauge("level", "Level").set(1)
+    if scraped:
+        kept.page()
     kept.tree.show("a", 2)
-    if seen == "by a scrape":
-        assert kept.page() == ""
     kept.follow(RunId("a", 2), new.store)
     new.counter("items", "Items").inc(10)
-    old.counter("items", "Items").inc()
-    kept.leave(A)
-    assert kept.lines("items_total") == ['{agent="a"} 10.0']
-    assert not old.store.is_open
+    old.counter("items", "Items").inc(1000)
+    kept.leave(A, old.store)
+    assert kept.lines("items_total") == ['{agent="a"} 110.0']
+    assert kept.lines("level{") == []
     late = AgentMetrics(10)
     kept.follow(A, late.store)
     assert not late.store.is_open
+    new.counter("items", "Items").inc()
+    kept.leave(RunId("a", 2), new.store)
+    assert kept.lines("items_total") == ['{agent="a"} 111.0']
+    assert not kept._agents["a"].followed
 
 
-def test_a_run_of_an_agent_that_has_left_the_tree_is_let_go(kept: Kept) -> None:
-    metrics = AgentMetrics(10)
-    kept.follow(A, metrics.store)
-    metrics.counter("items", "Items").inc()
-    assert "items" in kept.page()
-    del kept.tree.shown["a"]
-    assert kept.page() == ""
-    assert not metrics.store.is_open
+def test_the_rest_of_a_lost_run_is_taken_once_and_let_go(kept: Kept) -> None:
+    lost = AgentMetrics(10)
+    kept.follow(A, lost.store)
+    lost.counter("items", "Items").inc(100)
+    kept.apply(RunId("a", 2), batch(ITEMS, numbers={"items": {(): 1.0}}))
+    assert kept.lines("items_total") == ['{agent="a"} 101.0']
+    assert kept.lines("items_total") == ['{agent="a"} 101.0']
+    assert not kept._agents["a"].followed
+
+
+class Counting:
+    """Metrics whose lock somebody has."""
+
+    is_open = True
+
+    def __init__(self) -> None:
+        self.is_asked, self.has_counted = threading.Event(), threading.Event()
+
+    def take(self) -> None:
+        self.is_asked.set()
+        assert self.has_counted.wait(DEADLINE_S)
+
+    def when_changed(self, call: Callable[[], None]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_nobody_waits_for_a_thread_that_asks_for_metrics_while_it_counts(kept: Kept) -> None:
+    counting, asked = Counting(), AgentMetrics(10)
+    kept.follow(A, counting)
+    scrape = threading.Thread(target=lambda: kept.text(open_metrics=False), daemon=True)
+    scrape.start()
+    assert counting.is_asked.wait(DEADLINE_S)
+    kept.follow(B, asked.store)  # as a finalizer may in the middle of inc()
+    asked.counter("items", "Items").inc()
+    kept.apply(B, batch(LEVEL, numbers={"level": {(): 1.0}}))  # as the supervision thread does
+    kept.forget("another")
+    counting.has_counted.set()
+    scrape.join(DEADLINE_S)
+    assert not scrape.is_alive()
+    assert not kept._inbox
+    assert kept.lines("items_total") == ['{agent="b"} 1.0']
+    assert kept.lines("level{") == ['agent="b"} 1.0']
 
 
 def test_text_is_made_again_only_for_what_has_changed(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,27 +6,30 @@ import os
 import shutil
 import subprocess
 import threading
+from collections import Counter as Counts
 from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from metrics_support import OPEN_METRICS, OwnSamples, Scraped, page_of, reference
 from prometheus_client import Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from tenacity import wait_fixed
+from tenacity import stop_after_attempt, wait_fixed
 from virtual import agent, process, supervisor
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.ends import Cause, CrashReport, abnormal
 from orchestree.metrics.exposition import PIECE_BYTES
-from orchestree.metrics.families import FAMILIES
+from orchestree.metrics.families import FAMILIES, SUPERVISOR_STATES
+from orchestree.metrics.readings import SHOWN_AFTER_END_S
 from orchestree.metrics.source import Usage, Whole
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import OrchestreeError
 from orchestree.supervisor.events import AgentCrashed, AgentRegistered, HandlerFailed
 from orchestree.supervisor.spec import AgentEntry, ChildEntry
+from orchestree.supervisor.states import AgentState
 from orchestree.supervisor.world import Settings
 
 BOTH = pytest.mark.parametrize("open_metrics", [False, True], ids=["text", "open_metrics"])
@@ -154,6 +157,26 @@ def test_a_temporary_agent_that_has_ended_is_still_told_of_as_what_it_was() -> N
     assert scraped.value("orchestree_agent_state", agent="s/t/z", state="failed") == 1
 
 
+def test_what_has_left_is_shown_for_as_long_as_prometheus_looks_back_and_then_no_more() -> None:
+    scraped = a_tree()
+    scraped.tree.start_child("dynamic", agent("job", restart="temporary"))
+    scraped.tree.start_child("dynamic", supervisor("team", agent("b", restart="temporary"), restart="temporary"))
+    scraped.tree.crash("s/t/z")
+    scraped.tree.complete("dynamic/job")
+    scraped.tree.stop_agent("dynamic/team")
+    for seconds, are_there in ((0.0, True), (SHOWN_AFTER_END_S - 1.0, True), (1.0, False)):
+        scraped.tree.advance(seconds)
+        expect_the_reference(scraped)
+        for path in ("s/t/z", "dynamic/job"):
+            assert (scraped.value("orchestree_agent_up", agent=path) == 0) is are_there
+        assert (scraped.value("orchestree_supervisor_restarts_limit", supervisor="dynamic/team") == 0) is are_there
+        assert scraped.value("orchestree_agents", state="failed") == are_there
+        assert scraped.value("orchestree_agent_up", agent="a") == 1
+    scraped.tree.start_child("dynamic", agent("job", restart="temporary"))
+    assert scraped.value("orchestree_agent_up", agent="dynamic/job") == 1
+    assert scraped.value("orchestree_agent_starts_total", agent="dynamic/job") == 1
+
+
 def test_another_policy_shows_at_once() -> None:
     scraped = a_tree()
     scraped.page()
@@ -162,6 +185,28 @@ def test_another_policy_shows_at_once() -> None:
     expect_the_reference(scraped)
     assert scraped.value("orchestree_supervisor_restarts_limit", supervisor="s") == 77
     assert 'agent="a",class="virtual:Worker",executor="thread",restart="permanent"' in scraped.page()
+
+
+def test_a_supervisor_that_gave_up_shows_in_its_state() -> None:
+    scraped = Scraped(supervisor("s", agent("a", backoff=None), max_restarts=0, restart="temporary"), supervisor("t"))
+    name = "orchestree_supervisor_state"
+
+    def states(path: str) -> dict[str, float]:
+        found = {tuple(label for _, label in labels): value for labels, value in scraped.values(name).items()}
+        return {state: value for (state, at), value in found.items() if at == path}
+
+    assert list(states("")) == [state.value for state in SUPERVISOR_STATES]
+    assert [state for state, value in states("s").items() if value] == ["ready"]
+    scraped.tree.crash("s/a")
+    expect_the_reference(scraped)
+    assert [state for state, value in states("s").items() if value] == ["failed"]
+    assert [state for state, value in states("t").items() if value] == ["ready"]
+
+
+def test_the_page_says_which_orchestrator_it_is_of() -> None:
+    [labels] = a_tree().values("orchestree_build_info")
+    assert dict(labels).keys() == {"version", "python", "name", "run"}
+    assert (dict(labels)["name"], dict(labels)["run"]) == ("plant", "5eed5eed5eed")
 
 
 def test_label_values_are_escaped() -> None:
@@ -251,11 +296,16 @@ SHAPES: dict[str, Callable[[], list[ChildEntry]]] = {
     "flat": lambda: [agent("a"), agent("b", backoff=None), process("c", restart="permanent"), agent("d")],
     "deep": lambda: [supervisor("s", agent("a"), supervisor("t", agent("b"), process("c")), strategy="one_for_all")],
     "never stable": lambda: [agent("a", backoff=Backoff(wait=wait_fixed(1.0), stable_after=1e-9)), agent("b")],
+    "given up": lambda: [
+        agent("a", restart="permanent", backoff=Backoff(wait=wait_fixed(1.0), stop=stop_after_attempt(2))),
+        agent("b", shutdown=1.0, replace_wedged=True),
+    ],
     "fragile": lambda: [supervisor("s", agent("a"), agent("b", restart="temporary"), max_restarts=1), agent("c")],
 }
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["end", "crash", "advance", "stop", "start", "restart", "leave", "come"]), st.integers(0)
+        st.sampled_from(["end", "crash", "advance", "stop", "start", "restart", "cling", "leave", "come"]),
+        st.integers(0),
     ),
     max_size=12,
 )
@@ -280,6 +330,8 @@ def operate(scraped: Scraped, operation: str, draw: int) -> None:
                 tree.start_agent(path)
             case "restart":
                 tree.restart_agent(path)
+            case "cling":
+                tree.stubborn.add(path)
             case "leave":
                 tree.stop_agent(path)
                 tree.unregister(path)
@@ -290,12 +342,40 @@ def operate(scraped: Scraped, operation: str, draw: int) -> None:
 @pytest.mark.slow
 @A_TENTH
 @given(shape=st.sampled_from(sorted(SHAPES)), operations=OPERATIONS)
+@example(shape="given up", operations=[("end", 0), ("advance", 70), ("end", 1)])
+@example(shape="given up", operations=[("cling", 1), ("restart", 1), ("advance", 70)])
 def test_whatever_happens_the_page_is_the_reference(shape: str, operations: list[tuple[str, int]]) -> None:
     scraped = Scraped(*SHAPES[shape]())
     for operation, draw in operations:
         operate(scraped, operation, draw)
         expect_the_reference(scraped)
+        expect_one_state_each(scraped)
+        expect_each_run_to_be_counted_once(scraped)
     assert scraped.troubles == []
+
+
+STILL_RUN = (AgentState.STARTING, AgentState.READY, AgentState.STOPPING)
+GIVEN_UP_OR_REPLACED = (AgentState.WEDGED, AgentState.QUEUED)
+"""A run that cannot be ended has been counted already if its own failure was the reason, or will be by the next."""
+
+
+def expect_each_run_to_be_counted_once(scraped: Scraped) -> None:
+    starts, ends = scraped.values("orchestree_agent_starts_total"), scraped.values("orchestree_agent_ends_total")
+    ended = Counts[str]()
+    for labels, value in ends.items():
+        ended[dict(labels)["agent"]] += int(value)
+    for [(_, path)], started in starts.items():
+        state = scraped.tree.shown[path].status.state
+        if state not in GIVEN_UP_OR_REPLACED:
+            assert started - ended[path] == (state in STILL_RUN), (path, state)
+
+
+def expect_one_state_each(scraped: Scraped) -> None:
+    for whose in ("agent", "supervisor"):
+        values = scraped.values(f"orchestree_{whose}_state")
+        of_each = Counts(dict(labels)[whose] for labels in values)
+        shown = [dict(labels)[whose] for labels, value in values.items() if value]
+        assert sorted(shown) == sorted(of_each), "each is in one of the states that its kind has"
 
 
 @pytest.mark.skipif(promtool is None and not os.environ.get("CI"), reason="promtool is not installed")

@@ -143,6 +143,46 @@ def test_a_run_that_cannot_be_ended_is_counted_when_it_is_given_up_on() -> None:
     assert counted(scraped) == {"starts": 2, "restarts": 1, "watchdog": 1}
 
 
+def test_a_run_that_goes_on_beside_its_successor_is_counted_when_that_starts() -> None:
+    scraped = Scraped(agent("a", shutdown=1.0, replace_wedged=True))
+    scraped.tree.stubborn.add("a")
+    for number in (1, 2):
+        scraped.tree.restart_agent("a")
+        scraped.tree.advance(5.0)
+        assert counted(scraped) == {"starts": number + 1, "restarts": 0, "shutdown": number}
+
+
+def test_a_permanent_agent_that_is_parked_by_a_normal_end_has_ended_normally() -> None:
+    gives_up = Backoff(wait=wait_fixed(1.0), jitter=0.0, stop=stop_after_attempt(1))
+    scraped = Scraped(agent("a", backoff=gives_up, restart="permanent"))
+    scraped.tree.shut_itself_down("a")
+    assert scraped.tree.state("a") == "parked"
+    assert counted(scraped) == {"starts": 1, "restarts": 0, "shutdown": 1}
+    scraped.tree.stop()
+    assert counted(scraped) == {"starts": 1, "restarts": 0, "shutdown": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "counts_as"),
+    [
+        (ExitKind.ABNORMAL, Cause.NORMAL, Cause.EXCEPTION),
+        (ExitKind.ABNORMAL, Cause.MAX_RESTARTS, Cause.EXCEPTION),
+        (ExitKind.ABNORMAL, Cause.OOM, Cause.OOM),
+        (ExitKind.NORMAL, Cause.EXCEPTION, Cause.NORMAL),
+        (ExitKind.NORMAL, Cause.IGNORE, Cause.IGNORE),
+        (ExitKind.SHUTDOWN, Cause.SIGNAL, Cause.SHUTDOWN),
+        (ExitKind.SHUTDOWN, Cause.NORMAL, Cause.NORMAL),
+    ],
+)
+def test_what_classify_exit_made_of_an_end_counts_as_something_of_its_kind(
+    kind: ExitKind, cause: Cause, counts_as: Cause
+) -> None:
+    scraped = Scraped(agent("a"))
+    scraped.tree.end("a", ExitReason(kind, cause))
+    found = counted(scraped)
+    assert {name: value for name, value in found.items() if name not in ("starts", "restarts")} == {counts_as: 1}
+
+
 def test_a_cause_that_ends_no_agent_counts_as_a_shutdown() -> None:
     recording = Recording(list, pytest.fail)
     recording.offer(an_event(AgentStarting("thread")))
@@ -200,6 +240,33 @@ def test_a_supervisor_that_gives_up_is_counted_and_one_that_is_stopped_is_not() 
     assert scraped.value("orchestree_supervisor_terminations_total", supervisor="u") == 0
     scraped.tree.stop()
     assert scraped.value("orchestree_supervisor_terminations_total", supervisor="") == 0
+
+
+def test_a_restart_of_a_supervisor_is_counted_and_those_of_its_children_are_not() -> None:
+    scraped = Scraped(supervisor("s", agent("a", backoff=None), max_restarts=1, backoff=None), max_restarts=10)
+    name = "orchestree_supervisor_restarts_total"
+    assert {path: scraped.value(name, supervisor=path) for path in ("", "s")} == {"": 0, "s": 0}
+    scraped.tree.crash("s/a")
+    assert scraped.value(name, supervisor="s") == 0
+    scraped.tree.crash("s/a")
+    assert {path: scraped.value(name, supervisor=path) for path in ("", "s")} == {"": 0, "s": 1}
+
+
+def test_a_supervisor_that_is_registered_anew_begins_at_zero_and_one_that_restarts_goes_on() -> None:
+    def given_up() -> dict[str, float | None]:
+        names = ("supervisor_terminations_total", "supervisor_restarts_total")
+        return {name: scraped.value(f"orchestree_{name}", supervisor="s") for name in names}
+
+    entry = supervisor("s", agent("a", backoff=None), max_restarts=0, backoff=None)
+    scraped = Scraped(entry, max_restarts=10)
+    for number in (1, 2):
+        scraped.tree.crash("s/a")
+        assert given_up() == {"supervisor_terminations_total": number, "supervisor_restarts_total": number}
+    scraped.tree.stop_agent("s")
+    scraped.tree.unregister("s")
+    scraped.tree.register("", entry)
+    assert given_up() == {"supervisor_terminations_total": 0, "supervisor_restarts_total": 0}
+    assert durations(scraped, "s") == (0, 0)
 
 
 def test_every_type_of_event_is_counted() -> None:

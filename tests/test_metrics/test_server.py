@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from typing import Final
 
 import pytest
 
+from orchestree.metrics.listening import try_to_listen
 from orchestree.metrics.page import Page
 from orchestree.metrics.scraping import ScrapeLimits
 from orchestree.metrics.server import Limits, MetricsServer
@@ -57,12 +58,17 @@ def serving(
     assert troubles is not None or told == []
 
 
+def port_of(server: MetricsServer) -> int:
+    assert server.port is not None
+    return server.port
+
+
 def dial(server: MetricsServer, host: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection((host, server.port), PATIENCE_S)
+    return socket.create_connection((host, port_of(server)), PATIENCE_S)
 
 
 def scraper(server: MetricsServer) -> HTTPConnection:
-    return HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+    return HTTPConnection("127.0.0.1", port_of(server), timeout=PATIENCE_S)
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -164,12 +170,59 @@ def test_too_many_or_too_long_headers_are_refused() -> None:
         assert status(ask(server, closing(f"GET /metrics HTTP/1.1\r\nA: {'x' * 70_000}"))) == 431
 
 
-def test_a_body_that_nobody_asked_for_is_no_second_request() -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Content-Length: 18",
+        "Content-Length: 0\r\nContent-Length: 18",
+        "Content-Length : 18",
+        "Content-Length: +0",
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding : chunked",
+    ],
+)
+def test_what_may_be_a_body_is_no_second_request(headers: str) -> None:
     with serving() as server:
-        body = b"GET / HTTP/1.1\r\n\r\n"
-        answer = ask(server, b"GET /metrics HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        answer = ask(server, f"GET /metrics HTTP/1.1\r\n{headers}\r\n\r\nGET / HTTP/1.1\r\n\r\n".encode())
         assert answer.count(b"HTTP/1.1") == 1
         assert answer.endswith(TEXT)
+
+
+def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestree.metrics.server.LISTEN_AGAIN_S", 0.01)
+    tries, listening = threading.Semaphore(0), threading.Event()
+
+    def noted(host: str, port: int) -> socket.socket:
+        tries.release()
+        return try_to_listen(host, port)
+
+    monkeypatch.setattr("orchestree.metrics.server.try_to_listen", noted)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        server = MetricsServer(a_page, host="127.0.0.1", port=port, on_trouble=pytest.fail, on_listening=listening.set)
+        with pytest.raises(OSError, match="is taken"):
+            server.open()
+        assert server.port is None
+        server.start()
+        for _ in range(2):
+            assert tries.acquire(timeout=PATIENCE_S)
+        assert not listening.is_set()
+    assert listening.wait(PATIENCE_S)
+    assert server.port == port
+    assert status(ask(server, closing("GET /metrics HTTP/1.1"))) == 200
+    server.close()
+    assert server.join(PATIENCE_S)
+
+
+def test_one_that_still_waits_for_its_port_ends_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        server = MetricsServer(a_page, host="127.0.0.1", port=other.getsockname()[1], on_trouble=pytest.fail)
+        with pytest.raises(OSError, match="is taken"):
+            server.open()
+        server.start()
+        server.close()
+        assert server.join(PATIENCE_S)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("orchestree-metrics")]
 
 
 def test_without_the_token_nothing_is_shown() -> None:
@@ -215,20 +268,41 @@ def test_ten_scrapers_at_once_each_get_the_whole_page() -> None:
     assert min(got) > 2_000_000
 
 
-def test_one_connection_too_many_is_refused_and_there_is_room_when_another_ends() -> None:
-    with serving(limits=Limits(connections=2)) as server:
-        first, second = scraper(server), scraper(server)
-        for connection in (first, second):
-            connection.request("GET", "/metrics")
-            assert connection.getresponse().read() == TEXT
+def test_there_is_room_for_one_more_as_long_as_somebody_only_waits() -> None:
+    with serving(limits=Limits(connections=2)) as server, dial(server) as silent:
+        kept = scraper(server)
+        kept.request("GET", "/metrics")
+        assert kept.getresponse().read() == TEXT
+        for _ in range(3):
+            assert status(ask(server, closing("GET /metrics HTTP/1.1"))) == 200
+        assert silent.recv(1) == b"", "it had waited longest"
+        kept.close()
+
+
+def test_who_is_being_answered_is_never_sent_away_and_one_too_many_is_refused_then() -> None:
+    asked, go_on = threading.Semaphore(0), threading.Event()
+
+    def page(accept: str) -> Page:
+        asked.release()
+        assert go_on.wait(PATIENCE_S)
+        return a_page(accept)
+
+    with serving(page, limits=Limits(connections=2)) as server, dial(server) as first, dial(server) as second:
+        for client in (first, second):
+            client.sendall(closing("GET /metrics HTTP/1.1"))
+            assert asked.acquire(timeout=PATIENCE_S)
         with dial(server) as third:
             assert status(read_all(third)) == 503
-        first.close()
-        while status(ask(server, closing("GET /metrics HTTP/1.1"))) == 503:
-            pass  # until the server has noticed
-        second.request("GET", "/metrics")
-        assert second.getresponse().read() == TEXT
-        second.close()
+        go_on.set()
+        for client in (first, second):
+            assert read_all(client).endswith(TEXT)
+
+
+def test_a_page_is_served_however_many_hold_a_connection_and_say_nothing() -> None:
+    with serving() as server, ExitStack() as held:
+        for _ in range(2 * Limits().connections):
+            held.enter_context(dial(server))
+        assert status(ask(server, closing("GET /metrics HTTP/1.1"))) == 200
 
 
 def test_who_sends_nothing_or_not_enough_is_dropped() -> None:
@@ -372,7 +446,7 @@ def test_one_that_was_opened_and_never_started_gives_its_port_back() -> None:
     server.open()
     server.close()
     assert server.join(PATIENCE_S)
-    again = MetricsServer(a_page, host="127.0.0.1", port=server.port, on_trouble=lambda text: None)
+    again = MetricsServer(a_page, host="127.0.0.1", port=port_of(server), on_trouble=lambda text: None)
     again.open()
     assert again.port == server.port
     again.close()
@@ -383,7 +457,7 @@ def test_a_port_is_free_for_the_next_run_although_a_scraper_was_connected() -> N
         connection = scraper(server)
         connection.request("GET", "/metrics")
         connection.getresponse().read()
-    again = MetricsServer(a_page, host="127.0.0.1", port=server.port, on_trouble=lambda text: None)
+    again = MetricsServer(a_page, host="127.0.0.1", port=port_of(server), on_trouble=lambda text: None)
     again.open()
     again.close()
     connection.close()
@@ -442,7 +516,7 @@ def test_a_port_that_another_process_has_is_one_line_that_names_it() -> None:
 def test_who_has_the_port_may_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.net_connections", lambda kind: [])
     with serving() as server:
-        second = MetricsServer(a_page, host="127.0.0.1", port=server.port, on_trouble=lambda text: None)
+        second = MetricsServer(a_page, host="127.0.0.1", port=port_of(server), on_trouble=lambda text: None)
         with pytest.raises(OSError, match=r"is taken \(ask `ss -ltnp` by whom\); metrics_port=0"):
             second.open()
 

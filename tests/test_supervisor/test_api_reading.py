@@ -125,6 +125,13 @@ def test_health_and_stats_tell_of_the_whole() -> None:
         assert stats["threads"] > 2
 
 
+def test_health_says_where_the_metrics_are_served() -> None:
+    with a_tree(metrics_port=0) as tree, AsgiClient(tree) as client:
+        assert client.get("/v1/health").json["metrics"] == f"http://127.0.0.1:{tree.services.metrics.port}/metrics"
+    with a_tree() as tree, AsgiClient(tree) as client:
+        assert client.get("/v1/health").json["metrics"] is None
+
+
 def test_a_parked_agent_degrades_the_health() -> None:
     tree = a_tree()
     add(tree, "broken", crash, backoff=Backoff(stop=lambda state: True))

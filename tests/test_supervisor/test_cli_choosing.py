@@ -81,7 +81,7 @@ def test_without_any_the_exit_code_is_3_and_one_line_says_so(listen: Listen, arg
 
 def test_a_list_of_none_is_empty_and_says_where_it_looked(listen: Listen) -> None:
     done = CliRunner().invoke(orchestree, ["ls"])
-    assert (done.exit_code, done.stdout.split()) == (0, ["NAME", "STATUS", "PID", "UPTIME", "SOCKET"])
+    assert (done.exit_code, done.stdout.split()) == (0, ["NAME", "STATUS", "PID", "UPTIME", "METRICS", "SOCKET"])
     assert done.stderr.startswith(f"no orchestrator is running in {runtime_folder()}: ")
     done = CliRunner().invoke(orchestree, ["ls", "--json"])
     assert (done.exit_code, done.stdout) == (0, "[]\n")

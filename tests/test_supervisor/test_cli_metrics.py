@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_show_prints_what_prometheus_would_scrape(tmp_path: Path) -> None:
         text = farm.cli("metrics", "show").stdout
         assert 'orchestree_agent_up{agent="site"} 1.0\n' in text
         assert text.startswith("# HELP orchestree_agent_state ")
+
+
+@pytest.mark.slow
+def test_ls_says_where_the_metrics_are_served(tmp_path: Path) -> None:
+    with controlled(tmp_path, TREE) as farm:
+        (found,) = farm.json("ls")
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9][0-9]+/metrics", found["metrics"])
+        heads, line = farm.cli("ls").stdout.splitlines()
+        assert line.split()[heads.split().index("METRICS")] == found["metrics"]
 
 
 @pytest.mark.slow

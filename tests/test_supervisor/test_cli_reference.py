@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +18,11 @@ FIXED = (
     "run check ls ps tree inspect start stop restart logs events history stats graph metrics set commands shutdown "
     "completion"
 )
+
+
+def has_json(command: click.Command) -> bool:
+    parts = command.commands.values() if isinstance(command, click.Group) else [command]
+    return any(parameter.name == "as_json" for part in parts for parameter in part.params)
 
 
 def test_every_command_that_was_asked_for_is_there_and_in_the_reference() -> None:
@@ -38,6 +44,12 @@ def test_the_reference_explains_arguments_options_and_exit_codes() -> None:
     assert reference.count("`--socket PATH`") == 1
     assert "\b" not in reference
     assert "\n\n\n" not in reference
+
+
+def test_the_reference_says_which_commands_have_no_json() -> None:
+    without = {name for name, command in orchestree.commands.items() if not has_json(command)}
+    assert without == {"run", "metrics", "completion"}
+    assert "All but `run`, `metrics` and `completion` have `--json`:" in " ".join(command_reference().split())
 
 
 def test_the_readme_has_the_references_of_today() -> None:

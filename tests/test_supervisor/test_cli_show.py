@@ -43,6 +43,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_ls_lists_the_orchestrator_with_its_socket(farm: Controlled) -> None:
     (line,) = farm.cli("ls").stdout.splitlines()[1:]
     assert line.split()[:3] == ["farm", "degraded", str(farm.program.pid)]
+    assert line.split()[-2] == "-"  # there are no metrics
     assert line.endswith("orchestree/farm.sock")
     (found,) = farm.json("ls")
     assert (found["name"], found["pid"], found["unhealthy"]) == ("farm", farm.program.pid, ["ingest/sensor"])

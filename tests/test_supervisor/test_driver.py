@@ -31,8 +31,10 @@ from orchestree.agents.ends import NORMAL
 from orchestree.agents.executor import KeepMetrics, Launch, RunEnded, RunId, RunMessage, RunReady
 from orchestree.agents.executors.thread import ThreadExecutor
 from orchestree.agents.inbox import Inbox
+from orchestree.agents.metric_data import MetricBatch, MetricsOfRun
 from orchestree.supervisor import AgentState, EventType, Orchestrator, SpecError
 from orchestree.supervisor.core import Core
+from orchestree.supervisor.cpu_book import EndedCpu
 from orchestree.supervisor.driver import Driver
 from orchestree.supervisor.events import LeakFound, ServiceFailed
 from orchestree.supervisor.inputs import Effect, Input, RestartChild
@@ -66,7 +68,7 @@ class BrokenExecutor(ThreadExecutor):
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestree.supervisor.driver.executor_class", lambda name: BrokenExecutor)
+    monkeypatch.setattr("orchestree.supervisor.executor_set.executor_class", lambda name: BrokenExecutor)
 
 
 def services(tree: Orchestrator) -> list[ServiceFailed]:
@@ -337,10 +339,53 @@ def test_launches_say_how_much_is_collected_of_what_agents_count(monkeypatch: py
             launches.append(launch)
             super().start(launch)
 
-    monkeypatch.setattr("orchestree.supervisor.driver.executor_class", lambda name: Recorder)
+    monkeypatch.setattr("orchestree.supervisor.executor_set.executor_class", lambda name: Recorder)
     tree = a_tree()
     add(tree, "a")
     with tree:
         tree.driver.keep_metrics = cast(KeepMetrics, SimpleNamespace(series=7))
         tree.restart_agent("a", PATIENCE)
     assert [launch.metrics_series for launch in launches] == [0, 7]
+
+
+def test_what_a_run_has_used_whose_agent_has_left_is_not_kept() -> None:
+    with a_tree() as tree:
+        tree.driver.report(RunEnded(run=RunId("nobody", 1), reason=NORMAL, cpu_s=1.0))
+        tree.driver.call(lambda: None).result(PATIENCE)
+        assert tree.driver.cpu.of("nobody") == EndedCpu()
+
+
+class Forgetful:
+    """Notes what it is to forget, and what was known of it to have started then."""
+
+    series = 1
+
+    def __init__(self) -> None:
+        self.forgot: list[str] = []
+
+    def follow(self, run: RunId, metrics: MetricsOfRun) -> None: ...
+
+    def leave(self, run: RunId, metrics: MetricsOfRun) -> None: ...
+
+    def apply(self, run: RunId, batch: MetricBatch) -> None: ...
+
+    def forget(self, path: str) -> None:
+        self.forgot.append(path)
+
+
+def test_what_agents_counted_is_forgotten_when_one_is_registered_and_when_it_has_left() -> None:
+    tree = a_tree()
+    add(tree, "before")
+    with tree:
+        tree.driver.keep_metrics = kept = Forgetful()
+        add(tree, "a")
+        assert kept.forgot == ["a"]
+        tree.restart_agent("a")
+        tree.stop_agent("a")
+        assert kept.forgot == ["a"]
+        tree.unregister_agent("a")
+        add(tree, "b", restart="temporary")
+        tree.stop_agent("b")
+        assert kept.forgot == ["a", "a", "b"], "its outcome is remembered"
+        add(tree, "b")
+        assert kept.forgot == ["a", "a", "b", "b"]

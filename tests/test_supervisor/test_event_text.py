@@ -148,7 +148,7 @@ LINES: list[tuple[EventData, str, str]] = [
     (PolicyChanged((ONE_CHANGE,), 0.5), "POLICY", "shutdown 5.0 -> 1.0; restarts in 0.5 s"),
     (Command("stop_agent", {"timeout": 5}), "COMMAND", "stop_agent timeout=5"),
     (HandlerFailed("app.notify", "KeyError: 'x'"), "FAILED", "event handler app.notify: KeyError: 'x'"),
-    (ServiceFailed("metrics", "port in use"), "FAILED", "metrics is not available: port in use"),
+    (ServiceFailed("metrics", "port in use"), "FAILED", "metrics: port in use"),
     (LeakFound((12, 17)), "LEAK", "still there, and cannot be ended: 12, 17"),
     (EventGap(5, 9), "LOST", "events 5 to 9 (too many at once)"),
 ]  # fmt: skip

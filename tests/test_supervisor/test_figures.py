@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
+from noted_lock import NotedLock
 from orchestree_testing.trees import FAST, PATIENCE, Does, Switch, a_tree, add, wait_for
 from orchestree_testing.used_agents import BURNT_S, burn, burn_and_wait, wait_for_params
 
@@ -17,7 +18,7 @@ from orchestree.agents.executor import RunId
 from orchestree.agents.process.usage import ProcessUsage, usage_of
 from orchestree.metrics.source import Source, Usage, Whole
 from orchestree.supervisor import AgentState, EventType, figures as figures_file
-from orchestree.supervisor.cpu_book import CpuBook
+from orchestree.supervisor.cpu_book import CpuBook, EndedCpu
 from orchestree.supervisor.figures import SPARE_ACCOUNTS, TreeFigures
 from orchestree.supervisor.status import Snapshot, Status
 
@@ -284,6 +285,21 @@ def test_another_agent_of_the_same_name_begins_with_nothing(made_up: MadeUp) -> 
     assert made_up.seconds() == 0.25
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen while it ran", "never seen running"])
+def test_another_agent_whose_first_run_is_the_first_as_well_begins_with_nothing(made_up: MadeUp, is_seen: bool) -> None:
+    if is_seen:
+        made_up.shows(1, 11)
+        made_up.runs(11, 2.0)
+        made_up.seconds()
+    made_up.ends(1, 2.5)
+    made_up.shows(1, None)
+    assert made_up.seconds() == 2.5
+    made_up.cpu.forget("a")
+    made_up.shows(1, 12)
+    made_up.runs(12, 0.25)
+    assert made_up.usage() == Usage(cpu_s=0.25, memory_bytes=4096)
+
+
 def test_two_that_look_at_once_do_not_mix_up_what_they_see(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
@@ -294,6 +310,7 @@ def test_two_that_look_at_once_do_not_mix_up_what_they_see(made_up: MadeUp, monk
         return made_up.processes.get(pid)
 
     monkeypatch.setattr(figures_file, "usage_of", slowly)
+    lock = made_up.figures._lock = NotedLock()  # type: ignore[assignment]
     made_up.shows(1, 11)
     made_up.runs(11, 2.0)
     threads = [threading.Thread(target=made_up.usage) for _ in range(2)]
@@ -303,7 +320,8 @@ def test_two_that_look_at_once_do_not_mix_up_what_they_see(made_up: MadeUp, monk
     made_up.shows(2, 12)
     made_up.runs(12, 0.25)
     threads[1].start()
-    threads[1].join(0.1)  # as long as the other one looks it has to wait
+    for _ in threads:  # as long as the one looks the other has to wait
+        assert lock.came.acquire(timeout=PATIENCE)
     go_on.set()
     for thread in threads:
         thread.join()
@@ -365,3 +383,26 @@ def test_a_name_with_parentheses_and_spaces_does_not_confuse() -> None:
     assert found is not None
     assert expected is not None
     assert found.born == expected.born
+
+
+@pytest.mark.slow
+def test_a_temporary_agent_that_is_registered_again_counts_from_its_registration() -> None:
+    tree = a_tree()
+    figures = TreeFigures(tree)
+    with tree:
+        tree.register_agent(Does, "job", executor="process", restart="temporary", params={"execute": burn})
+        wait_for(tree, E.AGENT_TERMINATED, "job")
+        assert tree.driver.cpu.of("job").seconds > 0.0
+        assert tree.driver.snapshots["job"].departed
+        waits = {"execute": wait_for_params, "seconds": 600.0}
+        tree.register_agent(Does, "job", executor="process", restart="temporary", params=waits)
+        wait_for(tree, E.AGENT_READY, "job", count=2)
+        assert tree.driver.cpu.of("job") == EndedCpu()
+        assert not tree.driver.snapshots["job"].departed
+        usage = figures.usage("job")
+        assert usage is not None
+        assert usage.memory_bytes is not None
+        assert usage.memory_bytes > 0
+        tree.stop_agent("job")
+        wait_for(tree, E.AGENT_TERMINATED, "job", count=2)
+        assert tree.driver.cpu.of("job").incarnation == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from loguru import logger
 from orchestree_testing.asgi_client import AsgiClient
 from orchestree_testing.trees import PATIENCE, a_tree, add, crash, threads_left
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -144,6 +145,57 @@ def test_a_taken_port_is_one_failed_service_that_names_it_and_the_rest_of_the_me
         with AsgiClient(tree) as client:
             assert b'orchestree_agent_starts_total{agent="a"} 1.0' in client.get("/v1/metrics").text
         assert b'orchestree_agent_up{agent="a"} 1.0' in generate_latest(tree.metrics.registry)
+
+
+def test_a_port_that_becomes_free_is_taken_and_the_service_is_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestree.metrics.server.LISTEN_AGAIN_S", 0.01)
+    told = threading.Event()
+    sink = logger.add(
+        lambda message: told.set(),
+        level="WARNING",
+        filter=lambda record: "the metrics are at port" in record["message"],
+    )
+    other = socket.create_server(("127.0.0.1", 0))
+    tree = a_tree(metrics_port=other.getsockname()[1])
+    add(tree, "a")
+    with other, tree:
+        tree.events.wait_for(E.SERVICE_FAILED, since=0, timeout=PATIENCE)
+        assert tree.services.states["metrics"].startswith("failed: ")
+        port = tree.config.metrics_port
+        other.close()
+        assert told.wait(PATIENCE)
+        assert (tree.services.states["metrics"], tree.services.metrics.port) == ("on", port)
+        assert scrape(tree)['orchestree_agent_starts_total{agent="a"}'] == 1, "counted from the start"
+        assert started(tree).metrics_port is None
+    logger.remove(sink)
+    assert threads_left() == []
+
+
+def test_the_page_names_the_orchestrator_as_the_control_api_finds_it() -> None:
+    with a_tree(name="twin", control=True) as first, a_tree(name="twin", control=True, metrics_port=0) as second:
+        assert first.services.name != second.services.name
+        [labels] = [series for series in scrape(second) if series.startswith("orchestree_build_info")]
+        assert f'name="{second.services.name}"' in labels
+        assert f'run="{second.services.run}"' in labels
+
+
+def test_the_process_of_the_orchestrator_is_on_its_own_page_and_a_given_registry_is_left_alone() -> None:
+    tree = a_tree(metrics_port=0)
+    with tree:
+        assert scrape(tree)["process_resident_memory_bytes"] > 0
+    registry = CollectorRegistry()
+    with Orchestrator(Orchestrator.Config(**BASE, control=False), registry=registry):
+        assert b"\nprocess_" not in generate_latest(registry)
+
+
+def test_the_latest_configuration_counts_although_the_metrics_were_looked_at_before() -> None:
+    tree = a_tree(metrics_port=0, metrics_series=3)
+    tree.metrics  # noqa: B018
+    tree.config = tree.Config(run_mode=RunMode.DAEMON, control=False, metrics_port=0, metrics_series=7)
+    with tree:
+        keep = tree.services.metrics.keep
+        assert keep is not None
+        assert keep.series == 7
 
 
 def test_a_taken_port_ends_the_start_if_metrics_are_required_and_it_can_be_tried_again(taken: int) -> None:

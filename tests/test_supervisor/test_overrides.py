@@ -42,7 +42,11 @@ class Writer(LoopingAgent):
         @classmethod
         def _is_long(cls, value: str) -> str:
             if value == "short":
-                raise ValueError(f"{value} is too short")
+                raise ValueError(f"{value} is not long enough")
+            if value == "abc":
+                raise ValueError(f"{value} is shorter than what is looked for in texts")
+            if value == "raises":
+                raise KeyError(value[1:])
             return value
 
     config: Config
@@ -437,10 +441,19 @@ def test_secrets_are_never_shown(field: str) -> None:
     assert getattr(config(made), field) in ("hunter2", SecretStr("hunter2"))
 
 
-def test_the_refusal_of_a_secret_does_not_show_it() -> None:
+def test_the_refusal_of_a_secret_says_the_rule_and_not_the_secret() -> None:
     said = refusal("agents.writer-a.db_password=short")
+    field = "--set agents.writer-a.db_password: Writer.Config: db_password=**********"
+    assert said == f"{field}: ********** is not long enough"
+    said = refusal(toml="[agents.writer-a]\ntoken = 1234")
+    assert "token=**********: must be a valid string" in said
+    assert "1234" not in said
+
+
+@pytest.mark.parametrize("secret", ["abc", "raises"])
+def test_a_rule_that_may_hold_the_secret_is_not_shown(secret: str) -> None:
+    said = refusal(f"agents.writer-a.db_password={secret}")
     assert said == "--set agents.writer-a.db_password: the value breaks a rule of its field (a secret, hence not shown)"
-    assert "1234" not in refusal(toml="[agents.writer-a]\ntoken = 1234")
 
 
 def test_the_token_of_the_metrics_is_a_secret_like_those_of_agents() -> None:
@@ -449,7 +462,8 @@ def test_the_token_of_the_metrics_is_a_secret_like_those_of_agents() -> None:
     assert (found["metrics_token"].value, found["metrics_token"].source) == ("**********", "ORCHESTREE_METRICS_TOKEN")
     assert made.config.metrics_token == SecretStr("hunter2")
     said = refusal("metrics_token=hunter 2")
-    assert said == "--set metrics_token: the value breaks a rule of its field (a secret, hence not shown)"
+    rule = "must be one or more ASCII characters without spaces"
+    assert said == f"--set metrics_token: Orchestrator.Config: metrics_token=...: {rule}"
     assert refusal("metrics_host=0.0.0.0").startswith("--set metrics_host: Orchestrator.Config: metrics_host='0.0.0.0'")
 
 

@@ -14,7 +14,7 @@ from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.errors import NotFound, OrchestreeError
 from orchestree.supervisor.entry_fields import Inherit
 from orchestree.supervisor.event_json import to_json
-from orchestree.supervisor.event_text import describe
+from orchestree.supervisor.event_text import describe, metrics_address
 from orchestree.supervisor.history import History
 from orchestree.supervisor.permissions import Authority, Who
 from orchestree.supervisor.plain import plain
@@ -48,8 +48,8 @@ class Reader:
 
     def health(self, who: Who, authority: Authority) -> views.Health:
         """Return how the orchestrator is, and what `who` may do."""
-        services = self.orchestrator.services
-        stats = self.orchestrator.stats()
+        services, config = self.orchestrator.services, self.orchestrator.config
+        stats, port = self.orchestrator.stats(), services.metrics.port
         is_well = UNHEALTHY_STATES.isdisjoint([*stats.agents, *stats.supervisors])  # then there is no need to look
         unhealthy = () if is_well else tuple(one.path for one in self._walk("") if one.state in UNHEALTHY_STATES)
         has_failed = any(state.startswith("failed") for state in services.states.values())
@@ -60,8 +60,9 @@ class Reader:
             version=_version(),
             run=services.run,
             uptime_s=stats.uptime_s,
-            run_mode=self.orchestrator.config.run_mode,
+            run_mode=config.run_mode,
             socket=str(services.socket),
+            metrics=None if port is None else metrics_address(config.metrics_host, port),
             unhealthy=unhealthy,
             services=dict(services.states),
             commands=tuple(sorted(authority.commands_of(who))),

@@ -133,6 +133,7 @@ class Health:
         socket: path of the control socket.
         run: id of this run, as its events have it.
         unhealthy: paths of what is parked, failed or wedged, in start order.
+        metrics: URL at which Prometheus finds the metrics; null if they are not served there.
         services: ``on``, ``off`` or ``failed: why``, by name.
         commands: what the caller may do, sorted.
     """
@@ -145,6 +146,7 @@ class Health:
     uptime_s: float
     run_mode: RunMode
     socket: str
+    metrics: str | None
     unhealthy: tuple[str, ...]
     services: Mapping[str, str]
     commands: tuple[str, ...]

@@ -17,12 +17,19 @@ from .suggesting_group import SuggestingGroup
 
 @click.group(cls=SuggestingGroup)
 def metrics() -> None:
-    """Show the metrics, or write the files for Prometheus and Grafana."""
+    """Show the metrics, or write the files for Prometheus and Grafana.
+
+    A tree has metrics if it is given a port for them: `orchestree run TARGET --set metrics_port=9464`. `orchestree ls`
+    shows where each of those that run is scraped.
+    """
 
 
 @metrics.command(cls=ControlCommand)
 def show(choice: Choice) -> None:
-    """Print what Prometheus would scrape now."""
+    """Print what Prometheus would scrape now, as text.
+
+    Works without a port, too, where the metrics are in a registry of the program.
+    """
     sys.stdout.write(choice.client().get_text("/metrics"))
 
 

@@ -32,7 +32,7 @@ LOOK_S: Final = 2.0
 @click.command(cls=Command)
 @as_json
 def ls(as_json: bool) -> None:
-    """List the running orchestrators.
+    """List the running orchestrators, and where their metrics are served.
 
     With --json what each says at /health; of one that does not answer there is name, socket, status and detail.
     """
@@ -48,11 +48,12 @@ def ls(as_json: bool) -> None:
             health["status"],
             _or_dash(health.get("pid")),
             _seconds(health.get("uptime_s")),
+            _or_dash(health.get("metrics")),
             printable(health["socket"]),
         )
         for health in found
     ]
-    print_table(("NAME", "STATUS", "PID", "UPTIME", "SOCKET"), rows)
+    print_table(("NAME", "STATUS", "PID", "UPTIME", "METRICS", "SOCKET"), rows)
 
 
 @click.command(cls=ControlCommand)

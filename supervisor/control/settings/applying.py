@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestree.agents.config import build_config
+from orchestree.agents.secrets import Masker
 from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.config import OrchestratorConfig
 from orchestree.supervisor.draft import Draft
@@ -101,14 +102,18 @@ def _check(draft: Draft) -> None:
 
 @contextmanager
 def _blaming(settings: Settings) -> Iterator[None]:
-    """Have the message of an error begin with the settings that it is about; hide it if one of them is a secret."""
+    """Have the message of an error begin with the settings that it is about, without the secrets that were set."""
     try:
         yield
     except Exception as error:  # also what a user's own validator raises
-        said = " ".join(str(error).split())
+        secrets = {str(setting.value) for one, setting in settings.items() if is_secret(one)}
+        said = " ".join(Masker(secrets)(str(error)).split())
         text = said if isinstance(error, SpecError) else f"{type(error).__name__}: {said}"
         guilty = {one: setting for one, setting in settings.items() if f"{one.name}=" in text} or settings
         labels = ", ".join(dict.fromkeys(setting.label for setting in guilty.values()))
-        if any(map(is_secret, guilty)):
+        if any(map(is_secret, guilty)) and (
+            not isinstance(error, SpecError)  # of code that does not know what is to be hidden
+            or any(secret in said for secret in secrets)  # too short for the mask
+        ):
             text = "the value breaks a rule of its field (a secret, hence not shown)"
         raise SpecError(f"{labels}: {text}") from None
