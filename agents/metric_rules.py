@@ -26,7 +26,10 @@ QUOTED: Final = 100
 
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RULE: Final = "letters, digits and underscores, not a digit first"
-_OF_PROMETHEUS: Final = re.compile(r"up|ALERTS|ALERTS_FOR_STATE|scrape_.*")
+_OF_PROMETHEUS: Final = re.compile(
+    r"up|ALERTS|ALERTS_FOR_STATE|scrape_(duration_seconds|timeout_seconds|sample_limit|samples_scraped"
+    r"|samples_post_metric_relabeling|series_added|body_size_bytes)"
+)
 """Series that Prometheus writes itself, about each target and each alert."""
 _LABELS_OF_PROMETHEUS: Final = ("job", "instance")
 

@@ -227,6 +227,11 @@ def test_a_redefinition_is_told_with_both(metrics: AgentMetrics, other: Wrong) -
         metrics.histogram("size", "S", buckets=(1,)) and metrics.histogram("size", "S", buckets=(2,))
 
 
+def test_a_scraper_of_something_else_may_have_metrics_of_its_scrapes(metrics: AgentMetrics) -> None:
+    metrics.counter("scrape_pages_total", "Pages that were scraped").inc()
+    assert [definition.served_name for definition in taken(metrics).definitions] == ["scrape_pages_total"]
+
+
 def test_beyond_the_limit_nothing_is_kept_and_one_metric_is_named(metrics: AgentMetrics) -> None:
     hits = metrics.counter("hits", "Hits", labels=("user",))
     for number in range(1000):

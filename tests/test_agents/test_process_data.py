@@ -172,8 +172,8 @@ def test_a_channel_that_nobody_reads_holds_an_agent_up_once_and_then_counts(
     monkeypatch.setattr(outlet, "PATIENCE_S", 0)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     inlet, made = Inlet(ours), outlet.Outlet()
-    theirs.setblocking(False)  # no patience at all
     made.open(theirs)
+    theirs.setblocking(False)  # no patience at all
     for number in range(1000):
         made.emit("number", {"number": number})
     arrived = list(inlet.receive(1000))
