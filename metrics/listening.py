@@ -75,8 +75,14 @@ def _by_whom(host: str, port: int) -> str:
         # Different addresses may have different owners.
         nearest = sorted(listening, key=lambda one: (one[0] != host, one[0] not in ALL_ADDRESSES))
         for _, pid in nearest:
-            return f"by pid {pid} ({'this program' if pid == os.getpid() else psutil.Process(pid).name()})"
+            return f"by pid {pid} ({'this program' if pid == os.getpid() else _name_of(pid)})"
     return "(ask `ss -ltnp` by whom)"
+
+
+def _name_of(pid: int) -> str:
+    """Return the name of a process, which it has given itself, as a part of a line."""
+    name = psutil.Process(pid).name()
+    return "".join(each if each.isprintable() else " " for each in name).strip() or "without a name"
 
 
 def _reason(error: Exception) -> str:

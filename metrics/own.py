@@ -155,6 +155,7 @@ class OwnMetrics:
             families = self._look()
         for family in families:
             yield _family(family.definition, ((path, self._copy(totals)) for path, totals in family.samples))
+        self._settle()  # what came while the lock was held
 
     def text(self, *, open_metrics: bool) -> list[bytes]:
         """Return the text of what `collect` yields, in parts, none of them empty."""
@@ -163,6 +164,7 @@ class OwnMetrics:
             for family in self._look():
                 parts.append(head(family.definition, open_metrics=open_metrics))
                 parts += filter(None, (self._text(path, totals) for path, totals in family.samples))
+        self._settle()  # what came while the lock was held
         return parts
 
     def _text(self, path: str, totals: Totals) -> bytes:
@@ -186,6 +188,9 @@ class OwnMetrics:
             self._prune(snapshots)
         users: dict[str, list[tuple[str, Totals]]] = {}
         for path in filter(self._agents.__contains__, snapshots):
+            if snapshots[path].status.kind != "agent":  # a supervisor has the path now
+                self._put(partial(self._forget, path))
+                continue
             for totals in self._look_at(path, snapshots[path]):
                 users.setdefault(totals.definition.name, []).append((path, totals))
         names = dict.fromkeys([*filter(users.__contains__, self._families), *users])
@@ -226,7 +231,11 @@ class OwnMetrics:
 
     def _work_off(self) -> None:
         while self._inbox:
-            self._inbox.popleft()()
+            action = self._inbox.popleft()
+            try:
+                action()
+            except Exception as error:  # a damaged batch: whoever works off is not who has sent it
+                self._troubles.append((f"something that was counted cannot be added: {error!r}", ""))
 
     def _follow(self, run: RunId, metrics: MetricsOfRun) -> None:
         agent = self._agent(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -72,26 +73,43 @@ class _HangsError(Exception):
 
 
 class _Call(threading.Thread):
-    """One call of a collector, which may never return.
+    """One call of a collector, in a thread that can be left behind: it may never return."""
 
-    Attributes:
-        collected: what it returned.
-        error: what it raised instead.
-    """
-
-    def __init__(self, collector: Collector) -> None:
-        """Prepare it."""
+    def __init__(self, collector: Collector, patience_s: float) -> None:
+        """Prepare it; it will have so many seconds."""
         super().__init__(name="orchestree-metrics-collector", daemon=True)
         self._collector = collector
-        self.collected: list[Metric] = []
-        self.error: BaseException | None = None
+        self._deadline = time.monotonic() + patience_s
+        self._collected: list[Metric] = []
+        self._error: BaseException | None = None
+
+    def begin(self) -> None:
+        """Start the thread, if there is one to be had."""
+        try:
+            self.start()
+        except RuntimeError as error:
+            self._error = error
 
     def run(self) -> None:
         """Call it."""
         try:
-            self.collected = list(self._collector.collect())
+            self._collected = list(self._collector.collect())
         except BaseException as error:
-            self.error = error
+            self._error = error
+
+    def result(self) -> list[Metric]:
+        """Wait for what it returns, until its time is over. Any thread, several at once.
+
+        Raises:
+            _HangsError: it takes too long. BaseException: what it raised.
+        """
+        if self.is_alive():
+            self.join(max(0.0, self._deadline - time.monotonic()))
+        if self.is_alive():
+            raise _HangsError
+        if self._error is not None:
+            raise self._error
+        return self._collected
 
 
 class UsersCollectors:
@@ -101,8 +119,8 @@ class UsersCollectors:
         registry: that they are in.
         ours: the one to leave out.
         on_trouble: is told which of them cannot be served, and why; once until it can again.
-        patience_s: seconds that each of them gets; the page goes without one that takes longer, and does not ask it
-            again before it has returned.
+        patience_s: seconds that they get, all at the same time; the page goes without one that takes longer, and does
+            not ask it again before it has returned.
     """
 
     def __init__(
@@ -119,7 +137,8 @@ class UsersCollectors:
         self._target_info = _TargetInfo(registry)
         self._on_trouble = on_trouble
         self._in_trouble: set[Collector] = set()
-        self._hanging: dict[Collector, _Call] = {}
+        self._calls: dict[Collector, _Call] = {}
+        """Those that have not returned, one for each: who comes meanwhile shares what it brings."""
         self._patience_s = patience_s
         self._lock = threading.Lock()
 
@@ -138,18 +157,16 @@ class UsersCollectors:
             collectors.insert(0, self._target_info)
         with self._lock:
             self._in_trouble.intersection_update(collectors)
-            self._hanging = {one: call for one, call in self._hanging.items() if one in collectors}
         if not collectors:
             return []
         taken = {*OUR_NAMES, *_introduced(before)}
-        return [self._text(collector, taken, open_metrics=open_metrics) for collector in collectors]
+        calls = self._call(collectors)
+        return [self._text(collector, call, taken, open_metrics=open_metrics) for collector, call in calls.items()]
 
-    def _text(self, collector: Collector, taken: set[str], *, open_metrics: bool) -> bytes:
+    def _text(self, collector: Collector, call: _Call, taken: set[str], *, open_metrics: bool) -> bytes:
         """Return the text of one, and add its names to those that are taken."""
-        if self._still_collects(collector):
-            return b""
         try:
-            collected = self._collected(collector)
+            collected = call.result()
             clashes, fitting = set[str](), list[Metric]()
             for metric in collected:
                 names = names_of(metric.name, metric.type)
@@ -172,30 +189,16 @@ class UsersCollectors:
                 self._in_trouble.discard(collector)
         return text
 
-    def _still_collects(self, collector: Collector) -> bool:
-        """Return whether an earlier call has not returned yet; there is no further one then."""
+    def _call(self, collectors: Iterable[Collector]) -> dict[Collector, _Call]:
+        """Return a call of each, all of them begun."""
         with self._lock:
-            call = self._hanging.get(collector)
-            if call is not None and not call.is_alive():
-                del self._hanging[collector]
-            return call is not None and call.is_alive()
-
-    def _collected(self, collector: Collector) -> list[Metric]:
-        """Return what a collector collects, in a thread that can be left behind.
-
-        Raises:
-            _HangsError: it takes too long. BaseException: what it raises.
-        """
-        call = _Call(collector)
-        call.start()
-        call.join(self._patience_s)
-        if call.is_alive():
-            with self._lock:
-                self._hanging[collector] = call
-            raise _HangsError
-        if call.error is not None:
-            raise call.error
-        return call.collected
+            self._calls = {one: call for one, call in self._calls.items() if call.is_alive()}
+            begun = {one: self._calls.get(one) or _Call(one, self._patience_s) for one in collectors}
+            for one, call in begun.items():
+                if one not in self._calls:
+                    call.begin()
+                    self._calls[one] = call
+            return begun
 
     def _note(self, collector: Collector, what: str) -> None:
         with self._lock:

@@ -283,7 +283,7 @@ class Driver:
         for effect in effects:
             match effect:
                 case Emit() if effect.kind is AgentRegistered:
-                    self._forget(effect.path)  # what another agent has left there
+                    self._make_known(effect.path, now)
                 case Emit() | TreeEnded():
                     pass
                 case Refused(error):
@@ -349,6 +349,12 @@ class Driver:
         elif world.find(node.path) is None:  # else another one has the path by now
             self.snapshots.pop(node.path, None)
             self._forget(node.path)
+
+    def _make_known(self, path: str, now: float) -> None:
+        """Show an agent to readers before its first run can do anything, and forget what another has left there."""
+        self._forget(path)
+        if (node := self._core.world.nodes.get(path)) is not None:
+            self._take_snapshot(node, now)
 
     def _forget(self, path: str) -> None:
         """Let go of what the runs of an agent have used and counted."""

@@ -160,6 +160,47 @@ def test_a_collector_that_does_not_return_is_left_out_and_asked_again_when_it_ha
     assert "late 1.0\n" in scraped.page()
 
 
+def test_scrapes_at_once_share_one_call_of_each_collector_and_all_are_asked_before_one_is_waited_for() -> None:
+    calls: queue.Queue[None] = queue.Queue()
+    go_on = threading.Event()
+
+    class Hanging:
+        def collect(self) -> Iterable[Metric]:
+            calls.put(None)
+            assert go_on.wait(20.0)
+            return [GaugeMetricFamily("late", "Of a user.", 1.0)]
+
+    others = Scraped(agent("a")).exporter._others
+    collectors = [Hanging(), Hanging()]
+    begun = others._call(collectors)
+    for _ in collectors:
+        calls.get(timeout=20.0)
+    assert others._call(collectors) == begun
+    assert calls.empty()
+    go_on.set()
+    for call in begun.values():
+        call.join(20.0)
+        assert [metric.name for metric in call.result()] == ["late"]
+    again = others._call(collectors)
+    assert not set(again.values()) & set(begun.values())
+    for call in again.values():
+        call.join(20.0)
+
+
+def test_a_collector_for_which_there_is_no_thread_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    scraped = Scraped(agent("a"))
+    Gauge("theirs", "Of a user.", registry=scraped.exporter.registry)
+
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        assert "theirs" not in scraped.page()
+    assert scraped.troubles[0].endswith("raised RuntimeError: can't start new thread")
+    assert "theirs 0.0\n" in scraped.page()
+
+
 def test_names_that_are_on_the_page_already_are_left_out_and_told_of() -> None:
     scraped = Scraped(agent("a"), own=OwnSamples(CounterMetricFamily("items", "Own.", 1.0)))
     clashing = OwnSamples(

@@ -80,6 +80,25 @@ def test_random_metrics_are_written_as_the_client_writes_them(kept: Kept) -> Non
             kept.page(open_metrics=step % 20 == 0)
 
 
+def test_a_supervisor_that_has_the_path_now_has_nothing_of_the_agent_before(kept: Kept) -> None:
+    kept.apply(A, batch(ITEMS, numbers={"items": {(): 5.0}}))
+    kept.apply(B, batch(ITEMS, numbers={"items": {(): 7.0}}))
+    snapshot = kept.tree.shown["a"]
+    kept.tree.shown["a"] = replace(snapshot, status=replace(snapshot.status, kind="supervisor"))
+    assert kept.lines("items_total") == ['{agent="b"} 7.0']
+    kept.tree.show("a")
+    assert kept.lines("items_total") == ['{agent="b"} 7.0']
+
+
+def test_a_damaged_batch_hurts_nobody_and_is_told_of(kept: Kept) -> None:
+    kept.apply(A, batch(SIZE, ITEMS, observed={"size": {("k", "z"): Observed((1, 0, 0), 0.5)}}))
+    kept.apply(A, batch(numbers={"size": {("k", "z"): 1.0}}))
+    kept.apply(A, batch(numbers={"items": {(): 1.0}}))
+    assert kept.lines("items_total") == ['{agent="a"} 1.0']
+    ((text, _),) = kept.troubles
+    assert text.startswith("something that was counted cannot be added: ")
+
+
 def test_counters_and_histograms_go_on_over_restarts_and_gauges_do_not(kept: Kept) -> None:
     values = {"items": {(): 5.0}, "level": {(): 5.0}}
     seen = {"size": {("k", "z"): Observed((1, 0, 0), 0.5)}}

@@ -513,6 +513,19 @@ def test_a_port_that_another_process_has_is_one_line_that_names_it() -> None:
         other.communicate()
 
 
+def test_a_process_that_has_the_port_and_a_name_of_several_lines_is_named_in_one() -> None:
+    renamed = f"with open('/proc/self/comm', 'w') as name: name.write('py\\nthon')\n{LISTENS}"
+    other = subprocess.Popen([sys.executable, "-c", renamed], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    port = int(other.stdout.readline())
+    try:
+        server = MetricsServer(a_page, host="127.0.0.1", port=port, on_trouble=lambda text: None)
+        with pytest.raises(OSError, match=rf"is taken by pid {other.pid} \(py thon\); metrics_port=0"):
+            server.open()
+    finally:
+        other.communicate()
+
+
 def test_who_has_the_port_may_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.net_connections", lambda kind: [])
     with serving() as server:

@@ -389,3 +389,20 @@ def test_what_agents_counted_is_forgotten_when_one_is_registered_and_when_it_has
         assert kept.forgot == ["a", "a", "b"], "its outcome is remembered"
         add(tree, "b")
         assert kept.forgot == ["a", "a", "b", "b"]
+
+
+def test_readers_see_an_agent_before_its_first_run_can_do_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    class Looking(ThreadExecutor):
+        def start(self, launch: Launch) -> None:
+            seen.append(launch.run.path in cast(Driver, self._host).snapshots)
+            super().start(launch)
+
+    monkeypatch.setattr("orchestree.supervisor.executor_set.executor_class", lambda name: Looking)
+    tree = a_tree()
+    add(tree, "static")
+    with tree:
+        add(tree, "later")
+        wait_for(tree, E.AGENT_READY, "later")
+    assert seen == [True, True]
