@@ -110,6 +110,11 @@ class Rendering:
         return parts
 
 
+def _is_made_of(made: AgentText | SupervisorText, snapshot: Snapshot, record: AgentRecord | SupervisorRecord) -> bool:
+    """Return whether nothing has changed since; snapshots are replaced, records change in place."""
+    return made.snapshot is snapshot and made.record is record and made.version == record.version
+
+
 class FastText:
     """Renders one tree. Any thread, several at once: one after the other, and who had to wait shares what is new."""
 
@@ -152,12 +157,7 @@ class FastText:
         """Return what is known of an agent, made again if it has changed."""
         record = self._recording.agents.get(path, _NOTHING_YET)
         known = self._agents.get(path)
-        if (
-            known is not None
-            and known.snapshot is snapshot
-            and known.record is record
-            and known.version == record.version
-        ):
+        if known is not None and _is_made_of(known, snapshot, record):
             return known
         version, status, label = record.version, snapshot.status, escaped(path)
         name = label.encode()
@@ -181,12 +181,7 @@ class FastText:
         """Return what is known of a supervisor, made again if it has changed."""
         record = self._recording.supervisors.get(path, _NOTHING_YET_BELOW)
         known = self._supervisors.get(path)
-        if (
-            known is not None
-            and known.snapshot is snapshot
-            and known.record is record
-            and known.version == record.version
-        ):
+        if known is not None and _is_made_of(known, snapshot, record):
             return known
         version, labels = record.version, {"supervisor": path}
         limit = restarts_limit(self._source, path)
