@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         SpecError as SpecError,
         StartError as StartError,
     )
+    from orchestree.supervisor.simulation.explanation import Explanation as Explanation
+    from orchestree.supervisor.simulation.replay_result import Replay as Replay
+    from orchestree.supervisor.simulation.result import Simulation as Simulation
 
     from .event_subscriptions import Subscription as Subscription
     from .events import (
@@ -56,10 +59,13 @@ if TYPE_CHECKING:
         SupervisorStarted as SupervisorStarted,
         SupervisorTerminated as SupervisorTerminated,
     )
+    from .explaining import explain as explain
     from .orchestrator import Orchestrator as Orchestrator
     from .order import check_childspecs as check_childspecs
+    from .predicting import simulate as simulate
     from .reading import Stats as Stats
     from .registry import Partitions as Partitions, Supervisor as Supervisor
+    from .replaying import replay as replay
     from .spec import (
         INHERIT as INHERIT,
         AgentEntry as AgentEntry,
@@ -84,10 +90,16 @@ else:
                 "PolicyChange PolicyChanged "
                 "SupervisorReady SupervisorRestarting SupervisorStarted SupervisorTerminated "
             ),
+            ".explaining": "explain",
             ".orchestrator": "Orchestrator",
             ".order": "check_childspecs",
+            ".predicting": "simulate",
             ".reading": "Stats",
             ".registry": "Partitions Supervisor",
+            ".simulation.explanation": "Explanation",
+            ".replaying": "replay",
+            ".simulation.replay_result": "Replay",
+            ".simulation.result": "Simulation",
             ".spec": "INHERIT AgentEntry ChildEntry Policy SupervisorEntry",
             ".states": "AgentState RunMode",
             ".status": "ChildCounts Status TreeNode",

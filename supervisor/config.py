@@ -160,6 +160,7 @@ class OrchestratorConfig(StrictConfig):
 
     def settings(self, choose_next: ChooseNext | None) -> Settings:
         """Return what the core of this tree is built from; `choose_next` as it is there."""
+        seed = random.getrandbits(53)  # a number that every reader of JSON can hold
         return Settings(
             name=self.name,
             run_mode=self.run_mode,
@@ -167,7 +168,8 @@ class OrchestratorConfig(StrictConfig):
             max_workers=self.max_workers,
             strict_start=self.strict_start,
             killable=Killable(),
-            draw=random.Random().random,
+            draw=random.Random(seed).random,
+            seed=seed,
             choose_next=choose_next,
         )
 

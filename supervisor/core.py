@@ -124,6 +124,7 @@ class Core:
             settings.socket,
             settings.metrics_port,
             settings.metrics_host,
+            settings.seed,
         )
         for agent in agents:
             operations.say_registered(world, agent)
@@ -138,13 +139,13 @@ class Core:
         if world.root.state is AgentState.REGISTERED:
             self._stop_first = event
             return
-        ending.stop_tree(world, event.cause)
+        ending.stop_tree(world, event.cause, event.timeout_s)
         root, running = world.root, world.root.deadline
         if event.timeout_s is not None and root.state is AgentState.STOPPING:
             moment = world.now + event.timeout_s
             if running is None or moment < running.at:
                 world.cancel_deadline(root)
-                root.deadline = world.deadlines.add(moment, lambda: stopping.kill(world, root))
+                root.deadline = world.deadlines.add(moment, lambda: stopping.kill(world, root), silent=True)
 
     def _current(self, run: RunId) -> AgentNode | None:
         node = self.world.nodes.get(run.path)

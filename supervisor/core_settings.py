@@ -22,6 +22,7 @@ class Settings:
         metrics_host: the address there.
         killable: names of the executors whose runs can be killed.
         draw: seeded source of numbers in [0, 1) for jitter.
+        seed: of `draw`, for whoever wants to draw the same once more; None if that cannot be.
         choose_next: picks one of the queued paths (in start order); None or an unknown path means the first.
     """
 
@@ -35,4 +36,5 @@ class Settings:
     strict_start: bool = False
     killable: Container[str] = frozenset({"process"})
     draw: Callable[[], float] = lambda: 0.0
+    seed: int | None = None
     choose_next: ChooseNext | None = None

@@ -13,11 +13,16 @@ _MOST_CANCELLED: Final = 64
 
 @dataclass(eq=False, slots=True)
 class Deadline:
-    """A moment (monotonic seconds) and what to do then."""
+    """A moment (monotonic seconds) and what to do then.
+
+    Attributes:
+        silent: what is done then is no event, so that a log does not show when that was; see `replay`.
+    """
 
     at: float
     action: Callable[[], None]
     cancelled: bool = False
+    silent: bool = False
 
 
 class Deadlines:
@@ -34,10 +39,10 @@ class Deadlines:
         self._serial = 0
         self._cancelled = 0
 
-    def add(self, at: float, action: Callable[[], None]) -> Deadline:
-        """Set a deadline."""
+    def add(self, at: float, action: Callable[[], None], *, silent: bool = False) -> Deadline:
+        """Set a deadline; see `Deadline`."""
         self._serial += 1
-        deadline = Deadline(at, action)
+        deadline = Deadline(at, action, silent=silent)
         heapq.heappush(self._heap, (at, self._serial, deadline))
         return deadline
 

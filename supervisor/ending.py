@@ -88,11 +88,11 @@ def supervisor_ended(world: World, node: SupervisorNode) -> None:
     gone(world, node)
 
 
-def stop_tree(world: World, cause: str) -> None:
-    """Begin to stop everything; no effect when it is stopping already."""
+def stop_tree(world: World, cause: str, timeout_s: float | None = None) -> None:
+    """Begin to stop everything; no effect when it is stopping already. `timeout_s` is only told."""
     root = world.root
     if root.is_up:
-        world.emit(root, OrchestratorStopping, cause)
+        world.emit(root, OrchestratorStopping, cause, timeout_s)
         world.stop_cause = cause
         world.set_state(root, AgentState.STOPPING)
         terminate_children(world, root)

@@ -25,6 +25,7 @@ class OrchestratorStarted:
         socket: path of the control API's; empty without one.
         metrics_port: at which Prometheus finds the metrics; None if they are not served.
         metrics_host: as configured; empty if they are not served.
+        seed: that the jitter of all restart delays is drawn from, so that `replay` draws the same; None: not known.
     """
 
     name: str
@@ -34,6 +35,7 @@ class OrchestratorStarted:
     socket: str = ""
     metrics_port: int | None = None
     metrics_host: str = ""
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,11 @@ class OrchestratorStopping:
 
     Attributes:
         cause: ``command signal all_agents_terminated start_failed auto_shutdown max_restarts escalated``.
+        timeout_s: seconds after which all that is left is killed or abandoned; None for no limit.
     """
 
     cause: str
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
 
 from orchestree.agents.loading import refuse_if_copy
 from orchestree.strategies.errors import NotRunning, SpecError, StartError
+from orchestree.supervisor.simulation.blueprint import Blueprint
 
 from .aio import AsyncOrchestrator
 from .clock import Clock
@@ -156,6 +157,17 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         root = self._root_entry(self._draft.children())
         check_tree(root)
         return start_steps(root)
+
+    def blueprint(self) -> Blueprint:
+        """Return what this tree is simulated from, as it is registered now; nothing is started.
+
+        Raises:
+            SpecError: a rule is broken, or it was started: what is left then is no specification.
+        """
+        if self._driver is not None:
+            raise SpecError("this orchestrator has been started: make a new one to simulate, explain or replay it")
+        classify = classifier(self.classify_exit, self._handler_failed) if self.overrides("classify_exit") else None
+        return Blueprint(self._root_entry(self._draft.children()), self._settings(), classify)
 
     # Life
 
@@ -368,8 +380,9 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         self.services.close()
 
     def _handler_failed(self, handler: str, error: BaseException) -> None:
-        if self._driver is not None:
-            self._driver.emit_soon(HandlerFailed(handler, describe(error)))
+        if self._driver is None:
+            raise error  # in a simulation, where there is no tree that it must not hurt
+        self._driver.emit_soon(HandlerFailed(handler, describe(error)))
 
     def _read(self) -> TreeReader:
         if (reader := self._reader) is not None:

@@ -44,18 +44,18 @@ def agent_ended(
         node.last_crash = report
         if _must_not_fail(world, node):
             # Whoever asked for the start is told; nothing is counted, and nobody else is touched.
-            world.emit(node, _crashed, reason, report, classified, Finish())
+            world.emit(node, crashed, reason, report, classified, Finish())
             slots.release(world, node)
             world.retire(node, AgentState.FAILED, reason)
             return
     decision = _decide(world, node, reason, report if is_crash else None, hopeless)
     if is_crash and report is not None:
-        world.emit(node, _crashed, reason, report, classified, decision)
+        world.emit(node, crashed, reason, report, classified, decision)
     final = AgentState.FAILED if is_crash else AgentState.COMPLETED
     _carry_out(world, node, decision, final, reason, report if is_crash else None)
 
 
-def _crashed(reason: ExitReason, report: CrashReport, classified: bool, decision: Decision) -> AgentCrashed:
+def crashed(reason: ExitReason, report: CrashReport, classified: bool, decision: Decision) -> AgentCrashed:
     """Return what the event says, the decision included; it is made when somebody looks (see `Emit`)."""
     match decision:
         case Again(delay, _):

@@ -177,7 +177,7 @@ def limit(world: World, node: AnyNode) -> None:
     if shutdown == "brutal_kill":
         kill(world, node)
     elif not isinstance(shutdown, str):
-        node.deadline = world.deadlines.add(node.stopping_since + shutdown, lambda: kill(world, node))
+        node.deadline = world.deadlines.add(node.stopping_since + shutdown, lambda: kill(world, node), silent=True)
 
 
 def _bound(world: World, node: AnyNode) -> None:

@@ -125,7 +125,8 @@ def _set(world: World, node: AgentNode, name: str, moment: float, action: Action
     watch = node.watch
     assert watch is not None
     due = max(moment, world.now)
-    watch.deadlines[name] = world.deadlines.add(due, lambda: action(world, node, watch, due))
+    silent = action is not _overdue
+    watch.deadlines[name] = world.deadlines.add(due, lambda: action(world, node, watch, due), silent=silent)
 
 
 def _forget(world: World, watch: Watch, name: str) -> None:

@@ -89,6 +89,7 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "event_readers",
         "event_subscriptions",
         "executor_set",
+        "explaining",
         "figures",
         "file_lock",
         "history_file",
@@ -102,9 +103,11 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "made_up_names",
         "message_gate",
         "orchestrator",
+        "predicting",
         "reachable",
         "reading",
         "registry",
+        "replaying",
         "runs",
         "services",
         "steering",
@@ -112,7 +115,29 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "waiter",
     ]
 )
+PURE_SUBFOLDERS: Final = frozenset({"supervisor/simulation"})
 PURE_AGENTS: Final = frozenset({"ends", "metric_data", "metric_rules", "run_id"})
+
+# What predicts, explains and tests asks the core, and looks at data; it takes nothing from what decides, but for
+# the names that stand here.
+PREDICTS: Final = ("supervisor/simulation/", "supervisor/testing/", "supervisor/predicting.py")
+PREDICTS_TOO: Final = ("supervisor/explaining.py", "supervisor/replaying.py")
+DECIDES: Final = frozenset(
+    {f"orchestree.supervisor.{name}" for name in ("blocking", "decision", "ending", "groups", "operations", "outcome")}
+    | {f"orchestree.supervisor.{name}" for name in ("pending", "reconfiguring", "slots", "starting", "stopping")}
+    | {f"orchestree.supervisor.{name}" for name in ("streaks", "waiting", "watching")}
+    | {"orchestree.strategies.window"}
+)
+TAKEN_FROM_DECISIONS: Final = {
+    "orchestree.supervisor.outcome crashed": "tells a crash in the log, whose data is made only when somebody looks",
+    "orchestree.supervisor.streaks current_streak": "a replay shows the streak that a decision was made with",
+    "orchestree.supervisor.streaks stable_after": "a replay shows it",
+    "orchestree.supervisor.watching MEASURE_EVERY_S": "a replay says when an answer must have come",
+}
+DECIDING_CALLS: Final = frozenset({"RestartWindow", "decide", ".verdict"})
+ALLOWED_CALLS: Final = {
+    "supervisor/simulation/replay_foresight.py node.backoff.verdict()": "what was drawn, in a log without a seed",
+}
 
 IMPURE_MODULES: Final = frozenset(
     {"time", "threading", "asyncio", "queue", "socket", "subprocess", "signal", "os", "select", "random"}
@@ -198,7 +223,9 @@ class Source:
     @property
     def is_pure(self) -> bool:
         pure = {"agents": PURE_AGENTS, "supervisor": PURE_SUPERVISOR}.get(self.folder, frozenset())
-        return self.folder == "strategies" or (self.path.parent.parent == ROOT and self.path.stem in pure)
+        if self.folder == "strategies" or self.path.parent.relative_to(ROOT).as_posix() in PURE_SUBFOLDERS:
+            return True
+        return self.path.parent.parent == ROOT and self.path.stem in pure
 
     @property
     def tree(self) -> ast.Module:
@@ -388,6 +415,42 @@ def test_pure_files_of_supervisor_build_on_pure_files_of_supervisor_only() -> No
         if folder_of(module) == "supervisor" and not BY_MODULE[module].is_pure
     ]
     expect_none(problems)
+
+
+def predicting_sources() -> list[Source]:
+    return [source for source in PRODUCT if source.name.startswith((*PREDICTS, *PREDICTS_TOO))]
+
+
+def test_what_predicts_takes_no_decisions_of_its_own() -> None:
+    taken = {
+        f"{module} {name}": f"{source.name}:{imported.line}"
+        for source in predicting_sources()
+        for imported in source.imports()
+        for name in imported.names
+        for module in targets(Import(imported.module, (name,), imported.line, imported.relative, False, imported.top))
+        if module in DECIDES
+    }
+    expect_none([f"{where} takes {what}" for what, where in taken.items() if what not in TAKEN_FROM_DECISIONS])
+    expect_none([f"{what}: nobody takes it" for what in TAKEN_FROM_DECISIONS if what not in taken])
+    called = [
+        f"{source.name} {ast.unparse(node.func)}()"
+        for source in predicting_sources()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call)
+        if {getattr(node.func, "id", ""), f".{getattr(node.func, 'attr', '')}"} & DECIDING_CALLS
+    ]
+    expect_none([call for call in called if call not in ALLOWED_CALLS])
+
+
+def test_the_test_kit_takes_hypothesis_and_pytest_in_one_place_each() -> None:
+    places = {"hypothesis": "hypothesis_strategies.py", "pytest": "pytest_plugin.py"}
+    found = {
+        (imported.module.partition(".")[0], source.path.name)
+        for source in PRODUCT
+        for imported in source.imports()
+        if imported.module.partition(".")[0] in places
+    }
+    assert found == set(places.items())
 
 
 def mutable_state(tree: ast.Module) -> Iterator[int]:

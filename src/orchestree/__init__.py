@@ -64,7 +64,7 @@ else:
                 "Orchestrator INHERIT AgentEntry ChildEntry Policy SupervisorEntry AgentState RunMode ChildCounts "
                 "Partitions Stats Status Subscription Supervisor TreeNode check_childspecs "
                 "AlreadyPresent AlreadyStarted MaxChildren MetricError NotFound NotRunning OrchestreeError "
-                "Restarting Running SpecError StartError"
+                "Restarting Running SpecError StartError replay Replay simulate Simulation explain Explanation"
             ),
         },
     )

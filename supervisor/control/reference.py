@@ -57,9 +57,9 @@ def command_reference() -> str:
         [
             *_help(orchestree),
             "Those that ask an orchestrator have `--name NAME` and `--socket PATH`. All but `run`, `metrics` and",
-            "`completion` have `--json`: an array for a list, one object otherwise, one object a line with `-f`; the",
-            "fields are those of the API. `start`, `stop` and `restart` print an array of the answers for each PATH in",
-            "the order given; what was refused is a line on stderr.",
+            "`completion` have `--json`: an array for a list, one object otherwise, one object a line with `-f` and",
+            "of `simulate`; the fields are those of the API. `start`, `stop` and `restart` print an array of the",
+            "answers for each PATH in the order given; what was refused is a line on stderr.",
             "",
             *(line for command in commands for line in _command(command, context)),
         ]

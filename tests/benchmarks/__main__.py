@@ -25,6 +25,7 @@ NAMES = {
     "cli": "`orchestree ps` with 50 agents, beside the imports that it needs",
     "history": "the history file: events a second, and questions to 10 million rows (--rows)",
     "scrape": "a scrape of 10,000 agents (--agents) beside the client's own writer; what an event costs",
+    "simulation": "a simulated day of 100 agents (--simulated) that crash every minute, beside the bare core",
     "peers": "circus and supervisord from PyPI beside ours; only when named",
 }
 ONLY_WHEN_NAMED = ("peers",)
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of process_idle")
     parser.add_argument("--agents", type=int, default=10_000, help="of scrape")
     parser.add_argument("--rows", type=int, default=10_000_000, help="of the file that history asks")
+    parser.add_argument("--simulated", type=int, default=100, help="agents of simulation")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - NAMES.keys()):
         parser.error(f"no benchmark {', '.join(unknown)}")
@@ -63,6 +65,7 @@ def main() -> None:
         "history": options.rows,
         "streams": options.clients,
         "scrape": options.agents,
+        "simulation": options.simulated,
     }
     for name in options.names or [name for name in NAMES if name not in ONLY_WHEN_NAMED]:
         for run in range(1, options.runs + 1):

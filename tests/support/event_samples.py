@@ -66,7 +66,7 @@ ESCALATED = ExitReason(ExitKind.SHUTDOWN, Cause.ESCALATED)
 
 # fmt: off
 EVERY_DATA: tuple[EventData, ...] = (
-    OrchestratorStarted("main", RunMode.DAEMON, 3, 1, "/run/main.sock", 9464, "127.0.0.1"),
+    OrchestratorStarted("main", RunMode.DAEMON, 3, 1, "/run/main.sock", 9464, "127.0.0.1", 7),
     OrchestratorStopping("signal"),
     OrchestratorStopped(1, "command", ("a", "b/c")),
     SupervisorStarted(("a", "b")),

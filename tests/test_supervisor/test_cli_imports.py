@@ -29,6 +29,8 @@ COMMANDS = [
     *(["ps"], ["tree"], ["ls"], ["inspect", "x"], ["stats"], ["graph"], ["commands"], ["logs", "x"]),
     *(["events", "--since", "10m"], ["history"], ["stop", "x", "--wait"], ["set", "x", "a=1"], ["shutdown"]),
     *(["--help"], ["statz"], ["completion", "bash"]),
+    ["simulate", "--help"],
+    ["replay", "--help"],
     *(["metrics", "show"], ["metrics", "export", "--help"]),
 ]
 

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.portable
 
 README = Path(__file__).parents[2] / "README.md"
 FIXED = (
-    "run check ls ps tree inspect start stop restart logs events history stats graph metrics set commands shutdown "
-    "completion"
+    "run check simulate explain replay ls ps tree inspect start stop restart logs events history stats graph metrics "
+    "set commands shutdown completion"
 )
 
 

@@ -14,9 +14,10 @@ from orchestree.supervisor.control.command_line.human import (
     shortened,
     size,
 )
-from orchestree.supervisor.control.command_line.moments import moment, seconds_in
+from orchestree.supervisor.control.command_line.moments import moment
 from orchestree.supervisor.control.command_line.show_commands import note
 from orchestree.supervisor.control.command_line.tables import table
+from orchestree.supervisor.simulation.durations import seconds_in
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_the_last_one_ends_the_line() -> None:
@@ -135,6 +136,13 @@ def test_a_moment_is_so_long_ago_or_an_iso_time() -> None:
     assert moment("10m", 1000.0) == moment("10m ago", 1000.0) == 400.0
     assert moment("2026-11-22T14:58:01+00:00", 0.0) == 1795359481.0
     assert moment("2026-11-22", 0.0) == datetime(2026, 11, 22).timestamp()
+
+
+def test_a_time_of_day_is_the_latest_one_that_has_passed() -> None:
+    noon = datetime(2026, 11, 22, 12).timestamp()
+    assert moment("03:12", noon) == datetime(2026, 11, 22, 3, 12).timestamp()
+    assert moment("12:00", noon) == noon
+    assert moment("12:00:01", noon) == datetime(2026, 11, 21, 12, 0, 1).timestamp()
 
 
 def test_what_is_no_moment_is_told_what_is_one() -> None:

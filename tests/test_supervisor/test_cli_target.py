@@ -214,7 +214,10 @@ def test_a_file_that_runs_its_tree_at_the_end_is_loaded_without_running_it() -> 
 
 def test_a_function_that_runs_its_tree_itself_is_refused() -> None:
     write("app.py", APP + "def main():\n    build().simple_join()\n")
-    assert message("app.py:main") == ("app.py:main: calls simple_join() itself; let it only make the Orchestrator")
+    assert message("app.py:main") == (
+        "app.py:main: calls simple_join() itself; let it only make the Orchestrator, as in "
+        "`def build() -> Orchestrator: return Orchestrator(...)`"
+    )
 
 
 def test_a_module_that_runs_its_tree_at_the_end_is_loaded_without_running_it() -> None:

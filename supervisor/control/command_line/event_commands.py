@@ -30,7 +30,7 @@ LATEST: Final = 100
 LIMIT_HELP: Final = f"At most so many (default {LATEST}; with a time {MOST}, the most there can be)."
 
 
-WHEN: Final = "10m or '10m ago', or an ISO time"
+WHEN: Final = "10m or '10m ago', 03:12, or an ISO time"
 
 
 def _known_types(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> str:

@@ -1,24 +1,16 @@
-"""Moments as people write them: ``10m`` ago, an ISO time, or the number of an event."""
+"""Moments as people write them: ``10m`` ago, a time of day, or an ISO time."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
-from typing import Final
+from datetime import datetime, time, timedelta
 
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-
-
-def seconds_in(text: str) -> float | None:
-    """Return the seconds of ``10m``, ``1h30m`` or ``1.5h``; None if it is no duration."""
-    if not text or _PART.sub("", text):
-        return None
-    return sum(float(count) * _SECONDS[unit] for count, unit in _PART.findall(text))
+from orchestree.supervisor.simulation.durations import seconds_in
 
 
 def moment(text: str, now: float) -> float:
     """Return the wall time (seconds since 1970) of an ISO time, or of so long before `now`: ``10m``, ``10m ago``.
+
+    A time of day (``03:12``) is the latest one that has passed. Without a zone it is local time.
 
     Raises:
         ValueError: it is neither; the message says what is possible.
@@ -27,7 +19,12 @@ def moment(text: str, now: float) -> float:
     if ago is not None:
         return now - ago
     try:
-        found = datetime.fromisoformat(text)
+        if text[2:3] == ":":
+            today = datetime.fromtimestamp(now)
+            found = datetime.combine(today, time.fromisoformat(text))
+            return (found if found <= today else found - timedelta(days=1)).timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise ValueError(f"{text!r} is neither so long ago (10m, 1h30m ago) nor a time (2026-11-22T14:58:01)") from None
-    return found.timestamp()  # without a zone it is local time
+        raise ValueError(
+            f"{text!r} is neither so long ago (10m, 1h30m ago) nor a time (03:12, 2026-11-22T14:58:01)"
+        ) from None

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from .choosing import complete_file
 from .human import printable
+from .loading_target import BAD_CONFIGURATION, given_settings, load, takes_target
 from .tables import as_json, print_json
 
 if TYPE_CHECKING:
@@ -23,19 +21,6 @@ if TYPE_CHECKING:
     from orchestree.supervisor.control.settings.shown import EffectiveValue
     from orchestree.supervisor.orchestrator import Orchestrator
     from orchestree.supervisor.order import StartStep
-
-    from .target import Use
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-BAD_CONFIGURATION = 78
-"""Exit code (``EX_CONFIG`` of sysexits.h) when TARGET or its specification is at fault."""
-
-
-class BadTarget(click.ClickException):
-    """Shown as one line without a traceback."""
-
-    exit_code = BAD_CONFIGURATION
 
 
 class Finished(BaseException):
@@ -47,31 +32,8 @@ class Finished(BaseException):
         self.exit_code = exit_code
 
 
-_ON_SETTINGS: Final = """\
---set goes before --config, that before variables, they before the code. KEY is a field of
-Orchestrator.Config (max_workers=4, history=none), agents.PATH.FIELD, for a field of the agent's
-registration or of its own Config (agents.ingest/collector.interval=2), or supervisors.PATH.FIELD.
-A variable is written ORCHESTREE_MAX_WORKERS, ORCHESTREE_AGENTS__INGEST_COLLECTOR__INTERVAL.
-VALUE is JSON or text; TOML has no null. Children that come only when the tree runs cannot be set,
-nor those that `before_start` adds.
-"""
-
-
-def _takes_target(command: _Function) -> _Function:
-    """Give a command its TARGET, and what can be set of it from outside of its code."""
-    command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\n{_ON_SETTINGS}"
-    for decorate in (
-        click.option("--config", "file", metavar="FILE.toml", help="The same keys as tables: [agents.writer-a]."),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one field; can be repeated."),
-        click.argument("arguments", nargs=-1),
-        click.argument("target", shell_complete=complete_file),
-    ):
-        command = decorate(command)
-    return command
-
-
 @click.command()
-@_takes_target
+@takes_target
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line instead of text.")
 def run(target: str, arguments: tuple[str, ...], settings: tuple[str, ...], file: str | None, log_json: bool) -> None:
     """Run TARGET until it ends or Ctrl-C stops it.
@@ -81,7 +43,7 @@ def run(target: str, arguments: tuple[str, ...], settings: tuple[str, ...], file
     Exit codes: 0 done, 1 something was parked, failed or left waiting, 70 the root supervisor gave up,
     78 bad TARGET or configuration, 128 + n stopped at once by a second signal.
     """
-    given = _given(settings, file)
+    given = given_settings(settings, file)
 
     from orchestree.supervisor.logging_setup import setup_logging
 
@@ -91,13 +53,13 @@ def run(target: str, arguments: tuple[str, ...], settings: tuple[str, ...], file
     setup_logging(json=log_json)
     _allow_many_files()
     try:
-        use(_load(target, arguments, use))
+        use(load(target, arguments, use))
     except Finished as finished:
         sys.exit(finished.exit_code)
 
 
 @click.command()
-@_takes_target
+@takes_target
 @click.option("--all", "show_all", is_flag=True, help="Also print values that are the default.")
 @as_json
 def check(
@@ -113,44 +75,14 @@ def check(
     Nothing is started, so a `before_start` hook and modules that only fail in an agent's process are not
     seen. Exit code 78 if it is bad.
     """
-    given = _given(settings, file)
+    given = given_settings(settings, file)
 
     def use(orchestrator: Orchestrator) -> NoReturn:
         code = _check(orchestrator, given, show_all=show_all, as_json=as_json)
         sys.stdout.flush()
         os._exit(code)  # what the file would do at its end belongs to a tree that has run
 
-    sys.exit(_check(_load(target, arguments, use), given, show_all=show_all, as_json=as_json))
-
-
-def _given(options: tuple[str, ...], file: str | None) -> Given:
-    """Return what was set from outside, not yet compared with the tree."""
-    from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor.control.settings import keys
-
-    settings = []
-    for text in options:
-        setting = keys.option(text)
-        if setting is None:
-            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint="--set")
-        settings.append(setting)
-    try:
-        tables = {} if file is None else keys.toml_tables(_content(file), file)
-    except SpecError as error:
-        raise BadTarget(str(error)) from None
-    return keys.Given(tuple(settings), file or "", tables, keys.variables(os.environ))
-
-
-def _content(file: str) -> str:
-    from orchestree.strategies.errors import did_you_mean
-
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = [path.name for path in Path(file).parent.glob("*.toml")]
-        raise BadTarget(f"{file}: no such file{did_you_mean(Path(file).name, near)}") from None
-    except (OSError, ValueError) as error:
-        raise BadTarget(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    sys.exit(_check(load(target, arguments, use), given, show_all=show_all, as_json=as_json))
 
 
 def _allow_many_files() -> None:
@@ -218,16 +150,6 @@ def _show(steps: Sequence[StartStep], values: Sequence[EffectiveValue]) -> None:
         click.echo(line)
     kinds = [step.kind for step in steps]
     click.echo(f"ok: {_count(kinds.count('agent'), 'agent')}, {_count(kinds.count('supervisor'), 'supervisor')}")
-
-
-def _load(target: str, arguments: Sequence[str], use: Use) -> Orchestrator:
-    from .target import TargetError, load_target
-
-    sys.argv = [target, *arguments]
-    try:
-        return load_target(target, use)
-    except TargetError as error:
-        raise BadTarget(str(error)) from None
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -10,7 +10,7 @@ import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from orchestree.agents.loading import USER_MAIN, GoOn, StopLoading, load_file, load_module, loading
@@ -105,7 +105,10 @@ def _guarded(what: str, load: Callable[[], _T]) -> _T:
     except TargetError:
         raise
     except StopLoading as stop:
-        raise TargetError(f"{what}: calls {stop} itself; let it only make the Orchestrator") from stop
+        raise TargetError(
+            f"{what}: calls {stop} itself; let it only make the Orchestrator, as in "
+            "`def build() -> Orchestrator: return Orchestrator(...)`"
+        ) from stop
     except (Exception, SystemExit) as error:
         where = _where(error)
         raise TargetError(f"{what}: {_said(error)}{f' ({where})' if where else ''}") from error
@@ -122,9 +125,18 @@ def _where(error: BaseException) -> str:
     """Return ``file:line`` of the last frame of `error` in the user's own code, or an empty string."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{os.path.relpath(error.filename)}:{error.lineno}"
+    return _own_line(traceback.extract_tb(error.__traceback__))
+
+
+def own_place(frame: FrameType | None) -> str:
+    """Return ``file:line`` of what a thread is doing in the user's own code, or an empty string."""
+    return "" if frame is None else _own_line(traceback.extract_stack(frame))
+
+
+def _own_line(stack: traceback.StackSummary) -> str:
     libraries = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     foreign = ("<frozen ", str(Path(sys.modules["orchestree"].__file__ or "").parent), *libraries)
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(foreign)]
+    own = [frame for frame in stack if not frame.filename.startswith(foreign)]
     return f"{os.path.relpath(own[-1].filename)}:{own[-1].lineno}" if own else ""
 
 

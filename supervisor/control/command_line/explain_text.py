@@ -1,0 +1,244 @@
+"""An explanation as text for people, at most 100 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from orchestree.agents.ends import Cause
+from orchestree.supervisor.phrases import counted, listed, ordinal
+from orchestree.supervisor.simulation.courses import SHOWN_DELAYS
+from orchestree.supervisor.simulation.policy_words import seconds
+
+from .human import printable
+
+if TYPE_CHECKING:
+    from orchestree.supervisor.simulation.courses import Course, Moment
+    from orchestree.supervisor.simulation.explanation import (
+        AgentExplained,
+        Explanation,
+        SupervisorExplained,
+        Touched,
+    )
+    from orchestree.supervisor.simulation.lints import Warned
+    from orchestree.supervisor.simulation.policy_words import PolicyWords
+    from orchestree.supervisor.simulation.probing import Forecast, Shared
+
+_T = TypeVar("_T")
+
+WIDTH: Final = 100
+_INDENT: Final = " " * 12
+_NAMED: Final = 3
+"""More agents than that in one block are named by the first and the last."""
+
+
+def explanation_lines(explanation: Explanation) -> Iterator[str]:
+    """Yield the lines: the warnings, then the supervisors, then the agents; those that are alike stand together."""
+    agents, supervisors = len(explanation.agents), len(explanation.supervisors)
+    kinds = [counted(agents, "agent"), counted(supervisors, "supervisor")]
+    of_what = ", ".join(kinds) if supervisors else explanation.path
+    yield f"{explanation.run_mode.value} tree: {of_what}; {counted(len(explanation.warnings), 'warning')}"
+    for same in _alike(explanation.warnings, lambda one: (one.name, one.problem, one.advice, _parent(one.path))):
+        yield from ("", *_warning(same))
+    for similar in _alike(explanation.supervisors, lambda one: (_parent(one.path), *_supervisor(one))):
+        yield from (
+            "",
+            f"{_together([one.path for one in similar])}: {_children(similar[0])}",
+            *_supervisor(similar[0]),
+        )
+    for alike in _alike(explanation.agents, _kind):
+        yield from ("", *_agents(alike))
+
+
+def _alike(things: Iterable[_T], kind: Callable[[_T], Hashable]) -> list[list[_T]]:
+    """Return the things, those of one kind together, in the order of the first of each kind."""
+    found: dict[Hashable, list[_T]] = {}
+    for thing in things:
+        found.setdefault(kind(thing), []).append(thing)
+    return list(found.values())
+
+
+def _kind(agent: AgentExplained) -> Hashable:
+    """Return what agents have in common that are shown together: all that is shown of them."""
+    touched = "all" if agent.touched.all_siblings else agent.touched.stopped
+    forecasts = [tuple(_row(one)) for one in (agent.fails, agent.fails_in_setup) if one is not None]
+    asked_for = (_parent(agent.path), agent.executor, agent.depends_on, agent.policy)
+    return (*asked_for, *forecasts, touched, agent.touched.waiting)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _shown(path: str) -> str:
+    return path or "/"
+
+
+def _together(paths: Sequence[str]) -> str:
+    if len(paths) <= _NAMED:
+        return ", ".join(map(_shown, paths))
+    return f"{paths[0]} ... {paths[-1]} ({len(paths)})"
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    """Return one row: what it is about, and beside it the text, as many lines as it takes."""
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=f"  {head}".ljust(len(_INDENT)),
+        subsequent_indent=_INDENT,
+        break_on_hyphens=False,
+    )
+
+
+def _warning(same: Sequence[Warned]) -> Iterator[str]:
+    yield f"warning: {same[0].name}: {_together([one.path for one in same])}"
+    yield from _wrapped("problem", same[0].problem)
+    yield from _wrapped("advice", same[0].advice)
+
+
+def _children(one: SupervisorExplained) -> str:
+    if one.dynamic:
+        return "dynamic supervisor, its children come when the tree runs: nothing can be said of them"
+    children = f"{one.children} children" if one.children != 1 else "1 child"
+    return f"supervisor of {children if one.children else 'nobody'}"
+
+
+def _supervisor(one: SupervisorExplained) -> Iterator[str]:
+    """Yield all rows but the head."""
+    yield from _policy(one.policy)
+    if one.all_fail is not None and one.all_stay_down is not None:
+        alone = listed(tuple(path.rpartition("/")[2] for path in one.exhausted_by)) or "no child"
+        yield from _wrapped("one fails", f"again and again: {alone} can end it alone")
+        at_once = f"once, at one moment: {_ended(one.all_fail)}; at each start after it: {_ended(one.all_stay_down)}"
+        yield from _wrapped("all fail", at_once)
+    if one.gives_up is None:
+        yield from _wrapped("gives up", "then the tree has ended, with exit code 70")
+    else:
+        yield from _wrapped("gives up", "again and again, each time as soon as it is ready:")
+        yield from _row(one.gives_up)
+        yield from _touched(one.touched)
+
+
+def _ended(shared: Shared) -> str:
+    if shared.ends_after_s is None:
+        return f"it goes on, for {seconds(shared.watched_s)} at least" if shared.watched_s else "it goes on"
+    with_it = ", and the tree with it" if shared.tree_ends else ""
+    return f"it ends by the {ordinal(shared.failures)} failure, after {seconds(shared.ends_after_s)}{with_it}"
+
+
+def _agents(alike: Sequence[AgentExplained]) -> Iterator[str]:
+    one = alike[0]
+    after = f", after {listed(one.depends_on)}" if one.depends_on else ""
+    yield f"{_together([agent.path for agent in alike])}: {one.executor}{after}"
+    yield from _policy(one.policy)
+    yield from _row(one.fails)
+    if one.fails_in_setup is not None:
+        yield from _wrapped("in setup", "failing there is another matter:")
+        yield from _row(one.fails_in_setup)
+    yield from _touched(one.touched)
+
+
+def _policy(policy: PolicyWords) -> Iterator[str]:
+    stop = policy.shutdown
+    told = [
+        *filter(None, (policy.restart, policy.strategy, policy.window)),
+        *([f"auto_shutdown {policy.auto_shutdown}"] if policy.auto_shutdown else []),
+        *(["significant"] if policy.significant else []),
+        *([f"start within {policy.start_timeout}"] if policy.start_timeout else []),
+        f"stop {stop}" if stop[0].isalpha() else f"stop within {stop}",
+        *([f"watchdog {policy.watchdog}"] if policy.watchdog else []),
+    ]
+    yield from _wrapped("policy", "; ".join(told))
+    if policy.rules:
+        yield from _wrapped("rules", "; ".join(policy.rules))
+    if policy.backoff:
+        yield from _wrapped("backoff", policy.backoff)
+
+
+def _row(forecast: Forecast) -> Iterator[str]:
+    """Yield the delays, the end of them, and how often it is restarted."""
+    longest, shortest = forecast.longest, forecast.shortest
+    if delays := _delays(longest, shortest):
+        yield from _wrapped("delays", delays)
+    yield from _wrapped("ends", _end(longest, shortest))
+    if most := max(longest.starts_per_minute, shortest.starts_per_minute):
+        more = " or more" if most >= shortest.failures - 1 and shortest.goes_on else ""
+        yield from _wrapped("restarts", f"at most {most:,}{more} a minute")
+
+
+def _delays(longest: Course, shortest: Course) -> str:
+    shown = []
+    for place in range(max(len(longest.delays_s), len(shortest.delays_s))):
+        found = [course.delays_s[place] for course in (shortest, longest) if place < len(course.delays_s)]
+        shown.append(_range(found[0], found[-1]))
+    more = len(longest.delays_s) == SHOWN_DELAYS and longest.largest_delay_s > longest.delays_s[-1]
+    return ", ".join(shown) + (f" ... up to {seconds(longest.largest_delay_s)}" if more else "")
+
+
+def _range(least: float, most: float) -> str:
+    low, high = seconds(min(least, most)), seconds(max(least, most))
+    if low == high:
+        return high
+    return f"{low.removesuffix('s')}-{high}" if max(least, most) < 60 else f"{low} to {high}"
+
+
+def _end(longest: Course, shortest: Course) -> str:
+    if _moment(longest) == _moment(shortest) is None:
+        return _without_end(longest)
+    slow, fast = _moment(longest), _moment(shortest)
+    if slow and fast and (slow.path, slow.failure, slow.why) == (fast.path, fast.failure, fast.why):
+        return _told(slow, _range(fast.after_s, slow.after_s), longest)
+    return f"with the longest delays {_one_end(longest)}; with the shortest {_one_end(shortest)}"
+
+
+def _one_end(course: Course) -> str:
+    moment = _moment(course)
+    return _told(moment, seconds(moment.after_s), course) if moment else _without_end(course)
+
+
+def _without_end(course: Course) -> str:
+    if course.not_restarted:
+        return "by its first failure: it does not come back"
+    return f"never parks: still restarted after {course.failures:,} failures in a row"
+
+
+def _moment(course: Course) -> Moment | None:
+    """Return what comes first: that it is parked, or that a supervisor ends because of it."""
+    found = [moment for moment in (course.parked, course.supervisor_ends) if moment is not None]
+    return min(found, key=lambda moment: moment.failure, default=None)
+
+
+def _told(moment: Moment, after: str, course: Course) -> str:
+    when = f"{ordinal(moment.failure)} failure" + (f", {after} after the first" if moment.failure > 1 else "")
+    if moment == course.parked:
+        own_words = "" if moment.why.startswith("failed") or not moment.why else f": {moment.why}"
+        ends = course.supervisor_ends
+        with_it = f"; with it supervisor {_shown(ends.path)} ends ({_why(ends)})" if ends else ""
+        return f"parked by the {when}{own_words}{with_it}"
+    told = f"supervisor {_shown(moment.path)} ends by the {when} ({_why(moment)})"
+    if not moment.path:
+        return f"{told}, and with it the tree"
+    if course.tree_ends is not None:
+        falls = course.tree_ends
+        return f"{told}; the tree by the {ordinal(falls.failure)}, after {seconds(falls.after_s)}"
+    return f"{told}; comes back with it, again and again" if course.goes_on else f"{told}; in the end it stays down"
+
+
+def _why(end: Moment) -> str:
+    return "auto_shutdown" if end.why == Cause.SHUTDOWN else end.why
+
+
+def _touched(touched: Touched) -> Iterator[str]:
+    told = []
+    if touched.all_siblings:
+        many = len(touched.stopped)
+        told.append(f"stops all {many} siblings" if many > 1 else f"stops {touched.stopped[0]}, its only sibling")
+    elif touched.stopped:
+        told.append(f"stops {listed(touched.stopped)}, in this order")
+    else:
+        told.append("stops nobody else")
+    if touched.waiting:
+        told.append(f"cannot start while it is down: {listed(touched.waiting)}")
+    yield from _wrapped("a failure", "; ".join(told))

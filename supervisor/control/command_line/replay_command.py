@@ -1,0 +1,139 @@
+"""The command `replay`: why something was restarted, or was not, as a history file and the tree tell."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .exit_codes import Command, Exit, Failed
+from .human import clock, printable
+from .loading_target import given_settings, load_quietly, takes_target_and_path
+from .tables import as_json, print_json, print_table
+
+if TYPE_CHECKING:
+    from orchestree.supervisor.events import Event
+    from orchestree.supervisor.orchestrator import Orchestrator
+    from orchestree.supervisor.simulation.replay_decisions import Decision
+    from orchestree.supervisor.simulation.replay_result import Replay
+
+HEADS = ("EVENT", "TIME", "PATH", "ENDED", "DECIDED")
+
+
+def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    from .moments import moment
+
+    try:
+        return None if text is None else moment(text, time.time())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(cls=Command)
+@takes_target_and_path
+@click.option(
+    "--history",
+    "history",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Of the orchestrator's history; it may be running.",
+)
+@click.option("--run", metavar="ID", help="Of this run of the orchestrator; the default is the latest.")
+@click.option(
+    "--at", metavar="WHEN", callback=_moment, help="10m or '10m ago', 03:12, or an ISO time; the default is the end."
+)
+@as_json
+def replay(
+    target: str,
+    path: str,
+    arguments: tuple[str, ...],
+    settings: tuple[str, ...],
+    file: str | None,
+    history: Path,
+    run: str | None,
+    at: float | None,
+    as_json: bool,
+) -> None:
+    """Tell why PATH was restarted, or was not, and what was decided from.
+
+    The events of a run are told once more to the code that decides, with the policies of TARGET, which must be those
+    that the run had. Without PATH: a table of what was decided about each end. Nothing is started.
+
+    PATH is an agent or a supervisor; / is the root. ARGUMENTS for TARGET come behind it.
+
+    Exit codes: 0 done, 1 the history cannot be read, or this tree would not have decided all of it, 78 bad TARGET,
+    configuration or PATH.
+    """
+    given = given_settings(settings, file)
+    if at is not None and not path:
+        raise click.UsageError("--at needs a PATH")
+    events = _events(history, run)
+
+    def use(orchestrator: Orchestrator) -> int:
+        from orchestree.supervisor.replaying import replay
+
+        found = replay(events, orchestrator)
+        lines = found.why("" if path == "/" else path, at).splitlines() if path else []
+        if as_json:
+            print_json(_as_json(found, lines) if path else {"run": events[0].run, **_as_json(found)})
+        else:
+            _print(found, lines)
+        return Exit.DONE if found.divergence is None else Exit.FAILED
+
+    load_quietly(target, arguments, given, use)
+
+
+def _events(file: Path, run: str | None) -> list[Event]:
+    from orchestree.strategies.errors import SpecError
+    from orchestree.supervisor.simulation.replay_log import checked
+
+    from .closed_history import read_run
+
+    try:
+        return list(checked(read_run(file, run)))
+    except SpecError as error:
+        raise Failed(f"{file}: {error}") from None
+
+
+def _print(found: Replay, lines: list[str]) -> None:
+    from orchestree.supervisor.simulation.replay_phrases import decided, ended
+
+    if not lines:
+        print_table(
+            HEADS,
+            [
+                [str(one.number), clock(one.time), one.path, printable(ended(one)), printable(decided(one))]
+                for one in found.decisions
+            ],
+        )
+    for line in lines:
+        click.echo(printable(line))
+    for assumption in found.assumptions:
+        click.echo(printable(f"assumed: {assumption}"), err=True)
+    if found.divergence is not None:
+        click.echo(printable(f"the replay ends at {found.divergence}"))
+
+
+def _as_json(found: Replay, lines: list[str] | None = None) -> dict[str, Any]:
+    told = {"decisions": [_decision(one) for one in found.decisions]} if lines is None else {"why": lines}
+    divergence = None
+    if found.divergence is not None:
+        divergence = {"event": found.divergence.event.seq, "text": str(found.divergence)}
+    return {**told, "divergence": divergence, "assumptions": list(found.assumptions)}
+
+
+def _decision(one: Decision) -> dict[str, Any]:
+    given = one.inputs
+    inputs = {name: getattr(given, name) for name in given.__slots__ if name != "rules"}
+    told = ("number", "time", "monotonic", "path", "incarnation", "outcome", "delay", "why", "draw", "offender")
+    return {
+        **{name: getattr(one, name) for name in told},
+        "group": list(one.group),
+        "reason": {"kind": one.reason.kind, "cause": one.reason.cause},
+        "message": one.report.message if one.report is not None else "",
+        "rule": None if one.rule is None else str(one.rule),
+        "inputs": inputs,
+    }

@@ -1,0 +1,50 @@
+"""What a tree is simulated from: its specification, as the core would get it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from orchestree.agents.executor import RunEnded
+from orchestree.strategies.errors import NotFound, did_you_mean
+from orchestree.supervisor.core_settings import Settings
+from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """One tree that does not run.
+
+    Attributes:
+        root: the whole static tree.
+        settings: as the core gets them, but for what a simulation brings itself (`draw`).
+        classify: may change the reason of an end before the core sees it, see ``Hooks.classify_exit``.
+    """
+
+    root: SupervisorEntry
+    settings: Settings = field(default_factory=Settings)
+    classify: Callable[[RunEnded], RunEnded] | None = None
+
+    def agents(self, path: str = "") -> dict[str, AgentEntry]:
+        """Return the agent at `path`, or those below the supervisor there, by path, in registration order.
+
+        Raises:
+            NotFound: there is no such agent or supervisor.
+        """
+        entries = dict(walk_entries(self.root))
+        if path not in entries:
+            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, entries)}")
+        below = f"{path}/" if path else ""
+        return {
+            where: entry
+            for where, entry in entries.items()
+            if isinstance(entry, AgentEntry) and (where == path or where.startswith(below))
+        }
+
+
+def walk_entries(entry: ChildEntry, path: str = "") -> Iterator[tuple[str, ChildEntry]]:
+    """Yield `entry`, whose path is `path`, and all below it, in registration order, with their paths."""
+    yield path, entry
+    if isinstance(entry, SupervisorEntry):
+        for child in entry.children:
+            yield from walk_entries(child, f"{path}/{child.name}" if path else child.name)

@@ -1,0 +1,127 @@
+"""The policy of an agent or a supervisor in words, as it was asked for. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Final
+
+from orchestree.strategies.backoff import DEFAULT_WAIT, Backoff
+from orchestree.strategies.restart import AutoShutdown, Restart
+from orchestree.strategies.rules import Rule
+from orchestree.supervisor.spec import AgentEntry, ShutdownTime, SupervisorEntry
+
+_RESTART: Final = MappingProxyType(
+    {
+        Restart.PERMANENT: "permanent: comes back after every end",
+        Restart.TRANSIENT: "transient: comes back after a failure",
+        Restart.TEMPORARY: "temporary: never comes back",
+    }
+)
+_ACTION: Final = MappingProxyType({"restart": "restarts", "park": "parks", "escalate": "ends its supervisor"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyWords:
+    """What holds for one child, in words; None where there is nothing of that kind.
+
+    Attributes:
+        restart: its restart type.
+        strategy: who goes along when it crashes; of a supervisor: when a child of it does.
+        backoff: how long it waits, and when it is given up on.
+        rules: what comes before that.
+        shutdown: what a stop may take.
+        start_timeout: what a start may take.
+        watchdog: after how long without progress it is hung.
+        window: of a supervisor: how many restarts of its children it stands.
+        auto_shutdown: of a supervisor: whether the end of significant children ends it.
+        significant: whether its end may end its supervisor.
+    """
+
+    restart: str | None
+    strategy: str
+    backoff: str | None
+    rules: tuple[str, ...]
+    shutdown: str
+    start_timeout: str | None = None
+    watchdog: str | None = None
+    window: str | None = None
+    auto_shutdown: str | None = None
+    significant: bool = False
+
+
+def words_for_agent(entry: AgentEntry, parent: SupervisorEntry, backoff: Backoff | None) -> PolicyWords:
+    """Return the policy of an agent below `parent`; `backoff` is the one that holds for it."""
+    own = entry.strategy is not None and entry.strategy is not parent.strategy
+    return PolicyWords(
+        restart=_RESTART[entry.restart],
+        strategy=(entry.strategy or parent.strategy).value + (" (its own)" if own else ""),
+        backoff=_backoff(backoff),
+        rules=_rules(backoff),
+        shutdown=_shutdown(entry.shutdown),
+        start_timeout=None if entry.start_timeout is None else seconds(entry.start_timeout),
+        watchdog=None if entry.watchdog is None else seconds(entry.watchdog),
+        significant=entry.significant,
+    )
+
+
+def words_for_supervisor(entry: SupervisorEntry, backoff: Backoff | None, *, is_root: bool) -> PolicyWords:
+    """Return the policy of a supervisor; the root has no restart type and no backoff, as nobody restarts it."""
+    return PolicyWords(
+        restart=None if is_root else _RESTART[entry.restart],
+        strategy=entry.strategy.value,
+        backoff=None if is_root else _backoff(backoff),
+        rules=() if is_root else _rules(backoff),
+        shutdown=_shutdown(entry.shutdown),
+        window=f"at most {entry.max_restarts} restarts in {seconds(entry.max_seconds)}",
+        auto_shutdown=None if entry.auto_shutdown is AutoShutdown.NEVER else entry.auto_shutdown.value,
+        significant=entry.significant,
+    )
+
+
+def seconds(number: float) -> str:
+    """Return ``0s``, ``0.19s``, ``42s``, ``3m 20s``, ``5h 1m`` or ``2d 3h``."""
+    if number == math.inf:
+        return "for ever"
+    if number < 60:
+        return f"{number:.2g}s" if number < 0.1 else f"{number:.2f}".rstrip("0").rstrip(".") + "s"
+    whole = round(number)
+    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size}{unit}" + (f" {rest}{smaller}" if rest else "")
+    return f"{whole}s"
+
+
+def _shutdown(time: ShutdownTime) -> str:
+    return {"brutal_kill": "by a kill at once", "infinity": "without a limit"}.get(str(time)) or seconds(float(time))
+
+
+def _backoff(backoff: Backoff | None) -> str:
+    if backoff is None:
+        return "none: at once, always"
+    wait = "at once, then from 0.25s doubled up to 30s" if backoff.wait is DEFAULT_WAIT else _named(backoff.wait)
+    jitter = f", up to {backoff.jitter:.0%} shorter" if backoff.jitter else ""
+    gives_up = f", given up on ({backoff.on_give_up}) by {_named(backoff.stop)}" if backoff.stop else ""
+    return f"{wait}{jitter}; anew after {seconds(backoff.stable_after)} ready{gives_up}"
+
+
+def _named(policy: Callable[..., object]) -> str:
+    """Return the name of a policy with the numbers that it was made with, as `Backoff` itself shows it."""
+    return str(Backoff(wait=policy)).removeprefix("Backoff(wait=").removesuffix(")")  # type: ignore[arg-type]
+
+
+def _rules(backoff: Backoff | None) -> tuple[str, ...]:
+    return tuple(map(_rule, backoff.rules)) if backoff is not None else ()
+
+
+def _rule(rule: Rule) -> str:
+    told = []
+    for field in fields(rule):
+        value = getattr(rule, field.name)
+        if field.name != "action" and value is not None:
+            shown = value.__qualname__ if isinstance(value, type) else value
+            told.append(f"{field.name.replace('_', ' ')} {shown}")
+    return f"{', '.join(told) or 'anything'}: {_ACTION[rule.action]}"

@@ -1,0 +1,217 @@
+"""The decisions about ended children that a replay goes through, each with what the core decided it from. Pure.
+
+The inputs are read off the nodes of the core before it decides, the outcome off what it then says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestree.agents.ends import CrashReport, ExitReason
+from orchestree.strategies.rules import BUILT_IN_RULES, Rule
+from orchestree.supervisor.events import (
+    AgentCrashed,
+    AgentParked,
+    AgentRestarting,
+    AgentStopping,
+    AgentTerminated,
+    Event,
+    RestartCause,
+    StopCause,
+    SupervisorRestarting,
+    SupervisorTerminated,
+)
+from orchestree.supervisor.inputs import Emit
+from orchestree.supervisor.states import RUNNING_STATES, AgentState
+from orchestree.supervisor.streaks import current_streak, stable_after
+from orchestree.supervisor.tree import AgentNode, AnyNode
+from orchestree.supervisor.world import World
+
+Outcome = Literal["restarted", "parked", "finished", "escalated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a decision about a child is made from, as it was just before. Moments are monotonic seconds.
+
+    Attributes:
+        restart: its restart type.
+        strategy: who is taken along by its failure.
+        backoff: its policy, in words; None: at once, always.
+        jitter: of its policy.
+        rules: that its policy looks at, in order, the built-in ones last.
+        failures: in a row, this end not included.
+        failing_since: when the first of those was; None if there is none.
+        stable_after: seconds of being ready after which they no longer count.
+        ready_s: seconds for which it had been ready; None if it was not.
+        supervisor: path of its supervisor, whose window counts the restarts:
+        restarts: counted in the window just before,
+        max_restarts: of how many there may be
+        max_seconds: within so many seconds.
+        asked: for what it had been asked to stop, or given up on; None if it ended by itself.
+    """
+
+    restart: str
+    strategy: str
+    backoff: str | None
+    jitter: float
+    rules: tuple[Rule, ...]
+    failures: int
+    failing_since: float | None
+    stable_after: float
+    ready_s: float | None
+    supervisor: str
+    restarts: int
+    max_restarts: int
+    max_seconds: float
+    asked: StopCause | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided about one end of a child.
+
+    Attributes:
+        number: of the event that tells the end.
+        time: of it, wall seconds.
+        monotonic: of it.
+        path: of the child.
+        incarnation: that ended.
+        reason: how it ended.
+        report: what is known about that, if it was a crash.
+        inputs: of the decision.
+        rule: of its policy that fits the crash; None if none does.
+        draw: for the jitter, in [0, 1); None if it made no difference.
+        outcome: ``restarted`` after `delay` seconds, ``parked``, ``finished`` (its restart type wants it so) or
+            ``escalated``: its supervisor ended.
+        why: in words, if the core has said it.
+        group: paths of those that were stopped to restart with it.
+        offender: the child that made it give up, if it is a supervisor that did.
+    """
+
+    number: int
+    time: float
+    monotonic: float
+    path: str
+    incarnation: int
+    reason: ExitReason
+    report: CrashReport | None
+    inputs: Inputs
+    rule: Rule | None
+    draw: float | None
+    outcome: Outcome
+    delay: float | None = None
+    why: str = ""
+    group: tuple[str, ...] = ()
+    offender: str | None = None
+
+
+def inputs_of(world: World, node: AnyNode, now: float) -> Inputs | None:
+    """Return what a decision about a running child would be made from at `now`; None if there can be none."""
+    parent = node.parent
+    if parent is None or (node.state not in RUNNING_STATES and node.state is not AgentState.WEDGED):
+        return None
+    streak = current_streak(node, now)
+    own = node.entry.strategy if isinstance(node, AgentNode) else None
+    return Inputs(
+        restart=node.entry.restart.value,
+        strategy=(own or parent.entry.strategy).value,
+        backoff=str(node.backoff) if node.backoff is not None else None,
+        jitter=node.backoff.jitter if node.backoff is not None else 0.0,
+        rules=(*node.backoff.rules, *BUILT_IN_RULES) if node.backoff is not None else (),
+        failures=streak.failures,
+        failing_since=streak.since if streak.failures else None,
+        stable_after=stable_after(node),
+        ready_s=None if node.ready_since is None else now - node.ready_since,
+        supervisor=parent.path,
+        restarts=parent.window.count(now),
+        max_restarts=parent.window.max_restarts,
+        max_seconds=parent.window.max_seconds,
+        asked=node.purpose,
+    )
+
+
+def decision_in(
+    event: Event, said: Sequence[Emit], place: int, inputs: Inputs | None, world: World, draw: float | None
+) -> Decision | None:
+    """Return the decision that an event tells of; None if it tells of none.
+
+    Args:
+        event: that tells it.
+        said: all that the core has said with it.
+        place: of the event in that.
+        inputs: of its path, from before.
+        world: after the decision.
+        draw: what was drawn for it.
+    """
+    reason = _reason(event, said[:place], inputs)
+    if reason is None or inputs is None:
+        return None
+    report = event.data.report if isinstance(event.data, AgentCrashed) else None
+    outcome, why, delay = _outcome(event, said[place:], inputs, world)
+    return Decision(
+        number=event.seq,
+        time=event.time,
+        monotonic=event.monotonic,
+        path=event.path,
+        incarnation=event.incarnation,
+        reason=reason,
+        report=report,
+        inputs=inputs,
+        rule=next((rule for rule in inputs.rules if report is not None and rule.matches(report)), None),
+        draw=draw if delay and inputs.jitter else None,
+        outcome=outcome,
+        why=why,
+        delay=delay,
+        group=_group(said[place:]) if outcome == "restarted" else (),
+        offender=event.data.offender if isinstance(event.data, SupervisorTerminated) else None,
+    )
+
+
+def _reason(event: Event, before: Sequence[Emit], inputs: Inputs | None) -> ExitReason | None:
+    """Return how a child ended about which something was decided with this event, and not with one before."""
+    if inputs is None or any(emit.path == event.path for emit in before if emit.kind is not SupervisorTerminated):
+        return None
+    match event.data:
+        case AgentCrashed(reason):
+            return reason
+        case AgentRestarting(cause=RestartCause.FAILURE, reason=reason):
+            return reason
+        case AgentParked(reason=reason):
+            return reason
+        case AgentTerminated(reason=reason) if inputs.asked is None:
+            return reason
+        case SupervisorTerminated(reason=reason) if event.path and inputs.asked is None:
+            return reason
+        case _:
+            return None
+
+
+def _outcome(event: Event, said: Sequence[Emit], inputs: Inputs, world: World) -> tuple[Outcome, str, float | None]:
+    for emit in said:
+        if emit.path != event.path:
+            continue
+        match emit.data:
+            case AgentRestarting(delay=delay) | SupervisorRestarting(delay=delay):
+                return "restarted", "", delay
+            case AgentParked(why=why):
+                return "parked", why, None
+            case _:
+                pass
+    node, parent = world.find(event.path), world.nodes.get(inputs.supervisor)
+    if node is not None and node.state is AgentState.PARKED:
+        return "parked", "", None
+    if node is None or node.state is AgentState.STOPPED:
+        ended = [emit.data for emit in said if emit.path == inputs.supervisor]
+        ends = [data.reason for data in ended if isinstance(data, SupervisorTerminated)]
+        ending = ends[0] if ends else getattr(parent, "ending", None)
+        if ending is not None:
+            return "escalated", str(ending.cause), None
+    return "finished", "", None
+
+
+def _group(said: Sequence[Emit]) -> tuple[str, ...]:
+    stopping = ((emit.path, emit.data) for emit in said if emit.kind is AgentStopping)
+    return tuple(path for path, data in stopping if isinstance(data, AgentStopping) and data.cause is StopCause.GROUP)

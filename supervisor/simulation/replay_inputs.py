@@ -1,0 +1,155 @@
+"""What the core must have been told so that it decided on an event, as the event and the core's state say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from orchestree.agents.ends import NORMAL, Cause, CrashReport, abnormal
+from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
+from orchestree.supervisor.events import (
+    AgentCrashed,
+    AgentMessage,
+    AgentParked,
+    AgentReady,
+    AgentRestarting,
+    AgentStarting,
+    AgentTerminated,
+    Command,
+    Event,
+    EventType,
+    OrchestratorStopped,
+    OrchestratorStopping,
+    RestartCause,
+)
+from orchestree.supervisor.inputs import (
+    Input,
+    Operation,
+    RestartChild,
+    StartChild,
+    StopChild,
+    StopTree,
+    UnregisterChild,
+)
+from orchestree.supervisor.states import RUNNING_STATES, AgentState
+from orchestree.supervisor.tree import AgentNode
+from orchestree.supervisor.world import World
+
+OUTSIDE_CAUSES: Final = ("command", "signal")
+"""Why a whole tree is stopped if it was told to; all other causes are decisions."""
+
+_ENDED_BY_ITSELF: Final = (RestartCause.FAILURE, RestartCause.MEMORY, RestartCause.MAX_AGE)
+
+REPORTED: Final = frozenset(
+    {EventType.AGENT_READY, EventType.AGENT_CRASHED, EventType.AGENT_MESSAGE, EventType.AGENT_HUNG}
+    | {EventType.AGENT_REGISTERED, EventType.COMMAND}
+)
+"""Types of events that are the first of a decision, and say themselves what it is about."""
+
+
+def input_of(world: World, event: Event) -> Input | None:
+    """Return what led to `event`, the first of a decision; None if it does not say that.
+
+    Registrations and changes of policy are not its matter, see `replay_entries`.
+    """
+    run, node = RunId(event.path, event.incarnation), world.nodes.get(event.path)
+    match event.data:
+        case AgentReady():
+            return RunReady(run)
+        case AgentMessage(name, data):
+            return RunMessage(run, name, data)
+        case AgentCrashed(reason, report, classified):
+            return RunEnded(run=run, reason=reason, report=as_reported(report), classified=classified)
+        case AgentTerminated() | AgentRestarting() | AgentParked() if _is_alive(node, event.incarnation):
+            return _end_of(run, event.data)
+        case Command(name):
+            return command(name, event.path)
+        case OrchestratorStopping(cause, timeout_s) if cause in OUTSIDE_CAUSES:
+            return StopTree(cause, timeout_s)
+        case _:
+            return None
+
+
+def command(name: str, path: str) -> Operation | None:
+    """Return the operation that goes by `name`; None if none does."""
+    match name:
+        case "start":
+            return StartChild(path)
+        case "stop":
+            return StopChild(path)
+        case "restart":
+            return RestartChild(path)
+        case "unregister":
+            return UnregisterChild(path)
+        case _:
+            return None
+
+
+def as_reported(report: CrashReport) -> CrashReport:
+    """Return a report as it was before the decision."""
+    return replace(report, fingerprint="", occurrence=1, first_seen=None, decision="", delay_s=None)
+
+
+def silent_ends(world: World, path: str) -> Iterator[RunEnded]:
+    """Yield the ends of runs that could not be ended, which no event need tell; first those under `path`."""
+    runs = list(world.abandoned)
+    runs += [
+        RunId(node.path, node.incarnation)
+        for node in world.nodes.values()
+        if isinstance(node, AgentNode) and node.state is AgentState.WEDGED
+    ]
+    for run in sorted(runs, key=lambda run: (run.path != path, run.path, run.incarnation)):
+        yield RunEnded(run=run, reason=NORMAL)
+
+
+def ended_meanwhile(world: World, decision: Iterable[Event]) -> Iterator[RunEnded]:
+    """Yield the ends of runs that could not be ended, without which the core would decide something else.
+
+    Args:
+        world: before the decision.
+        decision: what the log says of it: who starts anew with its group, and who is not well when the tree has ended.
+    """
+    for event in decision:
+        node = world.nodes.get(event.path)
+        match event.data:
+            case AgentStarting() if isinstance(node, AgentNode) and node.after_wedge is AgentState.BACKOFF:
+                if node.group is not None and not node.group.started:
+                    yield RunEnded(run=RunId(event.path, node.incarnation), reason=NORMAL)
+            case OrchestratorStopped(unhealthy=unhealthy):
+                yield from (
+                    ended
+                    for ended in silent_ends(world, "")
+                    if ended.run.path not in unhealthy and _ends_silently(world, ended.run)
+                )
+            case _:
+                pass
+
+
+def _ends_silently(world: World, run: RunId) -> bool:
+    """Return whether the end of this run says nothing, and lets nobody start."""
+    node = world.nodes.get(run.path)
+    if run in world.abandoned:
+        return node is None or world.settings.max_workers is None or not world.root.is_up
+    return isinstance(node, AgentNode) and node.after_wedge not in (None, AgentState.BACKOFF, AgentState.REGISTERED)
+
+
+def _is_alive(node: object, incarnation: int) -> bool:
+    if not isinstance(node, AgentNode) or node.incarnation != incarnation:
+        return False
+    return node.state in RUNNING_STATES or node.state is AgentState.WEDGED
+
+
+def _end_of(run: RunId, data: AgentTerminated | AgentRestarting | AgentParked) -> RunEnded:
+    """Return the end of a run that was no crash, or that was asked for."""
+    error = None if isinstance(data, AgentParked) else data.shutdown_error
+    if isinstance(data, AgentRestarting) and data.cause not in _ENDED_BY_ITSELF:
+        reason = NORMAL
+    else:
+        reason = data.reason or NORMAL
+    if error is None:
+        return RunEnded(run=run, reason=reason)
+    if isinstance(data, AgentRestarting) and data.cause in _ENDED_BY_ITSELF:
+        return RunEnded(run=run, reason=reason, report=CrashReport(cause=Cause.NORMAL, message="", notes=(error,)))
+    failed = CrashReport(cause=Cause.EXCEPTION, message=error)
+    return RunEnded(run=run, reason=abnormal(Cause.EXCEPTION), report=failed)

@@ -1,0 +1,81 @@
+"""A decision about an ended child in plain words: what it was made from, and what it was. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from orchestree.strategies.rules import Rule
+from orchestree.supervisor.phrases import counted, duration, listed
+
+from .replay_decisions import Decision
+
+_TYPES: Final = MappingProxyType(
+    {
+        "permanent": "it comes back after every end",
+        "transient": "it comes back after an abnormal end",
+        "temporary": "it never comes back",
+    }
+)
+
+
+def when(event_time: float, *, virtual: bool) -> str:
+    """Return a moment as local time, or as seconds if it is one of a simulation."""
+    if virtual:
+        return f"{event_time:.3f}".rstrip("0").rstrip(".") + " s"
+    return datetime.fromtimestamp(event_time).isoformat(sep=" ", timespec="milliseconds")
+
+
+def decided(decision: Decision) -> str:
+    """Return what was decided, in one line."""
+    match decision.outcome:
+        case "restarted":
+            after = f"restarted after {duration(decision.delay)}" if decision.delay else "restarted at once"
+            group = f", together with {listed(decision.group)}" if decision.group else ""
+            return f"{after}{group}"
+        case "parked":
+            return f"parked: {decision.why}" if decision.why else "parked: its backoff gives up"
+        case "escalated":
+            return f"its supervisor {decision.inputs.supervisor or '/'} ended ({decision.why})"
+        case "finished":
+            return f"not restarted, as its restart type is {decision.inputs.restart}"
+
+
+def ended(decision: Decision) -> str:
+    """Return how the child ended, in one line."""
+    if decision.report is not None:
+        return decision.report.message
+    return f"{decision.reason}" + (f" because of {decision.offender}" if decision.offender is not None else "")
+
+
+def made_from(decision: Decision, *, virtual: bool) -> list[str]:
+    """Return what a decision was made from, and what it was, a line each."""
+    given = decision.inputs
+    ready = "before it was ready" if given.ready_s is None else f"after {duration(given.ready_s)} of being ready"
+    cause = f" ({decision.reason})" if decision.report is not None else ""
+    before = "none before this one" if not given.failures else f"{given.failures} before this one"
+    since = ""
+    if given.failing_since is not None:
+        since = f", the first {duration(decision.monotonic - given.failing_since)} earlier"
+    rules = _rule(decision.rule) if given.rules and decision.report is not None else ""
+    policy = f"backoff: {given.backoff}{rules}" if given.backoff else "backoff: none, it restarts at once, always"
+    draw = f" (jitter {given.jitter:g}, drawn {decision.draw:.3f})" if decision.draw is not None else ""
+    window = f"{counted(given.restarts, 'restart')} within {duration(given.max_seconds)} before this one"
+    where = f"{when(decision.time, virtual=virtual)}, event {decision.number}, run {decision.incarnation}"
+    return [
+        f"{decision.path} ended at {where}, {ready}: {ended(decision)}{cause}",
+        f"restart type: {given.restart}, {_TYPES[given.restart]}; strategy: {given.strategy}",
+        f"failures in a row: {before}{since}; forgotten after {duration(given.stable_after)} of being ready",
+        policy,
+        f"window of {given.supervisor or '/'}: {window}, at most {given.max_restarts}",
+        f"decided: {decided(decision)}{draw}",
+    ]
+
+
+def _rule(rule: Rule | None) -> str:
+    if rule is None:
+        return "; no rule fits"
+    fields = ("cause", "exception", "exit_code", "signal", "phase")
+    shown = ", ".join(f"{name}={getattr(rule, name)!r}" for name in fields if getattr(rule, name) is not None)
+    return f"; the rule for {shown or 'every crash'} says {rule.action}"

@@ -1,0 +1,86 @@
+"""What came of a replay, as values. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestree.supervisor.event_text import describe
+from orchestree.supervisor.events import Event
+from orchestree.supervisor.inputs import AskRunToStop, KillRun, RecycleRun, StartRun
+
+from .replay_decisions import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """At `now` (monotonic seconds) the core had something done to a run.
+
+    That it had a run looked at or measured is none: it changes no run, and when it is done depends on the answers.
+    """
+
+    now: float
+    command: StartRun | AskRunToStop | KillRun | RecycleRun
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where a log and the core part.
+
+    Attributes:
+        event: the first of the log that the core, with this tree, would not have decided.
+        would: what it would have decided instead; None: nothing.
+        differs: in what, if it would have decided on an event of the same type about the same run.
+    """
+
+    event: Event
+    would: Event | None
+    differs: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return what the log says and what the core would have decided, in one line."""
+        if self.would is None:
+            instead = "decides nothing then"
+        elif self.differs:
+            instead = f"decides {'; '.join(self.differs)}"
+        else:
+            instead = f"decides: {_line(self.would)}"
+        return f"event {self.event.seq}: {_line(self.event)}; with this tree the core {instead}"
+
+
+def _line(event: Event) -> str:
+    return " ".join(describe(event).split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What the core decides when it is told once more what a log says that it was told.
+
+    Attributes:
+        events: of the log, up to where it and the core part, without what was not decided (failed handlers, gaps).
+        commands: everything that was commanded, in order.
+        decisions: one for each end of a child that nobody had asked for, in order, with what it was made from.
+        divergence: None if the core decides all of the log.
+        assumptions: what the log does not say, and what was taken for it.
+        paths: of everything that there was in the tree.
+    """
+
+    events: tuple[Event, ...]
+    commands: tuple[Commanded, ...]
+    decisions: tuple[Decision, ...]
+    divergence: Divergence | None
+    assumptions: tuple[str, ...]
+    paths: frozenset[str]
+
+    def why(self, path: str, at: float | None = None) -> str:
+        """Return why the child at `path` was up or down at a moment, in a few lines: the decision, with its inputs.
+
+        Args:
+            path: of an agent or a supervisor; ``""`` is the root.
+            at: wall time, seconds since 1970 (of a simulation: virtual seconds); None: at the end of the log.
+
+        Raises:
+            NotFound: nothing ever had this path.
+        """
+        from .replay_words import explained
+
+        return "\n".join(explained(self, path, at))

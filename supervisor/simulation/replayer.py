@@ -1,0 +1,250 @@
+"""Has a core decide once more what a log says that it has decided, step by step. Pure.
+
+The log is the guide: each of its events must be the next thing that the core says. Where the core has nothing left to
+say, the event is the first of a new decision, and says itself (`replay_inputs`) what the core was told, and when. What
+it does not say is that time has come, which is tried next, or that a run has ended that nobody waited for any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from orchestree.strategies.errors import OrchestreeError
+from orchestree.supervisor.core import Core
+from orchestree.supervisor.events import (
+    AgentQueued,
+    Event,
+    EventType,
+    ServiceFailed,
+    SupervisorTerminated,
+)
+from orchestree.supervisor.inputs import (
+    Emit,
+    Input,
+    LookAtRun,
+    MeasureRun,
+    Refused,
+    RunEffect,
+    Tick,
+    TreeEnded,
+)
+from orchestree.supervisor.tree import AgentNode
+
+from .blueprint import Blueprint
+from .replay_answers import Answers
+from .replay_asked import AskedFor
+from .replay_deadlines import GuidedDeadlines
+from .replay_decisions import Decision, Inputs, decision_in, inputs_of
+from .replay_foresight import Foresight
+from .replay_given import Given, given_for
+from .replay_inputs import REPORTED, ended_meanwhile, silent_ends
+from .replay_log import NOT_DECIDED, is_asked
+from .replay_matching import SAME_MOMENT, agrees, divergence_at
+from .replay_result import Commanded, Divergence
+
+LATE_S: Final = 0.05
+"""Seconds by which the loop of a live run comes later than a deadline, at most as a rule."""
+
+
+@dataclass(slots=True)
+class _Said:
+    """Something that the core has said and the log has not yet, and with what else."""
+
+    emit: Emit
+    batch: Sequence[Emit]
+    place: int
+    draw: float | None
+
+
+class Replayer:
+    """One replay.
+
+    Attributes:
+        commands: what the core has commanded so far.
+        decisions: about ended children so far.
+        divergence: where the log and the core part; None if they do not.
+        assumptions: what the log does not say, and what was taken for it.
+        taken: how many events of `steps` agree.
+        steps: what the core has decided, as the log says it, and what it was asked through the control API.
+    """
+
+    def __init__(
+        self, blueprint: Blueprint, log: Sequence[Event], seeded: Callable[[int], Callable[[], float]]
+    ) -> None:
+        """Build the tree; `seeded` makes the source of jitter that belongs to a seed.
+
+        Raises:
+            SpecError: the tree breaks a rule.
+        """
+        self.steps = tuple(event for event in log if event.type not in NOT_DECIDED)
+        self.commands: list[Commanded] = []
+        self.decisions: list[Decision] = []
+        self.divergence: Divergence | None = None
+        self.assumptions: list[str] = []
+        self.taken = 0
+        self._answers = Answers(self.steps)
+        self._foresight = Foresight(self.steps)
+        seed = getattr(self.steps[0].data, "seed", None)
+        if seed is None:
+            self._assume("the log has no seed (an older version wrote it): what was drawn is computed from the delays")
+        draw = self._foresight.draw if seed is None else seeded(seed)
+        has_choices = self._foresight.has_choices or blueprint.settings.choose_next is not None
+        settings = replace(
+            blueprint.settings,
+            draw=lambda: self._noting(draw),
+            choose_next=self._foresight.choose_next if has_choices else None,
+        )
+        self.core = Core(blueprint.root, settings)
+        self._world = self._foresight.world = self.core.world
+        self._deadlines = GuidedDeadlines(lambda: self._world.now)
+        self._world.deadlines = self._deadlines
+        self._draws: dict[int, float] = {}
+        self._expected: deque[_Said] = deque()
+        self._inputs: dict[str, Inputs] = {}
+        self._asked = AskedFor(self._world)
+
+    def run(self) -> None:
+        """Go through the log, until its end or until it says something else than the core."""
+        for place, event in enumerate(self.steps):
+            self._foresight.place = place
+            if is_asked(event):
+                if (changed := self._asked.note(event)) is not None:
+                    self._tell(changed, event.monotonic)
+            elif not self._take(event):
+                return
+            self.taken = place + 1
+        self._let_pass(self.steps[-1].monotonic, also_then=True)
+
+    def _take(self, event: Event) -> bool:
+        """Go on to `event`; return whether the core says it as well."""
+        if not self._expected:
+            self._explain(event)
+        if not self._agrees(event) and not (self._free_a_slot(event) and self._agrees(event)):
+            self.divergence = divergence_at(event, self._expected[0].emit if self._expected else None)
+            return False
+        said = self._expected.popleft()
+        inputs = self._inputs.get(event.path)
+        decision = decision_in(event, said.batch, said.place, inputs, self._world, said.draw)
+        if decision is not None:
+            self.decisions.append(decision)
+        return True
+
+    def _agrees(self, event: Event) -> bool:
+        return bool(self._expected) and agrees(self._expected[0].emit, event)
+
+    def _let_pass(self, moment: float, *, also_then: bool) -> None:
+        """Have everything fire that was due before `moment` (or then), and that no event shows."""
+        while not self._expected and (due := self._deadlines.silent(moment, also_then=also_then)) is not None:
+            self._deadlines.only_silent = True
+            self._tell(Tick(), due)
+            self._deadlines.only_silent = False
+
+    def _explain(self, event: Event) -> None:
+        """Tell the core what must have led to `event`, the first of a decision, until it says something."""
+        now, due = event.monotonic, self._deadlines.telling()
+        # What is due with or after a deadline that has led to the event has fired together with it.
+        self._let_pass(due if due is not None and now - LATE_S < due <= now else now, also_then=False)
+        if event.type in REPORTED or self._given(event).inputs:
+            self._let_pass(now, also_then=True)
+        if self._expected:
+            return
+        for ended in ended_meanwhile(self._world, self._foresight.decision()):
+            self._tell(ended, now)
+        self._note_inputs(event)
+        if self._hand_in(event) or self._tell_what_it_says(event):
+            return
+        due = self._deadlines.soonest()
+        if due is not None and due <= now + SAME_MOMENT:
+            self._deadlines.rough_too = self._foresight.has_stops()
+            self._tell(Tick(), max(now, due))
+            if event.type is EventType.AGENT_HUNG and self._tell_what_it_says(event):  # a look was due at once
+                return
+        for ended in () if self._expected else silent_ends(self._world, event.path):
+            self._tell(ended, now)
+            if self._expected:
+                self._assume(f"event {event.seq}: {ended.run.path!r} has ended, which could not be ended before")
+                return
+
+    def _hand_in(self, event: Event) -> bool:
+        """Hand in what was asked for and may have led to `event`; return whether that said something."""
+        while not self._expected and (operation := self._asked.due(event)) is not None:
+            if (error := self._tell(operation, event.monotonic)) is not None:
+                self._asked.refused(operation, error, event.monotonic)
+        return bool(self._expected)
+
+    def _tell_what_it_says(self, event: Event) -> bool:
+        """Tell the core what `event` says that it was told; return whether that said something."""
+        given = self._given(event)
+        if given.assumption:
+            self._assume(f"event {event.seq}: {given.assumption}")
+        for one in given.inputs:
+            self._tell(one, event.monotonic)
+        return bool(self._expected)
+
+    def _given(self, event: Event) -> Given:
+        return given_for(self._world, event, self._foresight.following(), self._answers)
+
+    def _free_a_slot(self, event: Event) -> bool:
+        """Have a run end that could not be ended, if a slot was free in the log that is taken here."""
+        head = self._expected[0].emit if self._expected else None
+        if head is None or head.kind is not AgentQueued or event.type is EventType.AGENT_QUEUED:
+            return False
+        for ended in silent_ends(self._world, event.path):
+            self._expected.popleft()
+            self._tell(ended, event.monotonic)
+            self._assume(f"event {event.seq}: {ended.run.path!r} has ended, which could not be ended before")
+            return True
+        return False
+
+    def _tell(self, given: Input, now: float) -> OrchestreeError | None:
+        """Have the core decide, and note what it says and commands; return what it refuses with."""
+        todo: list[Input] = [given]
+        while todo:
+            self._draws.clear()
+            effects = self.core.handle(todo.pop(0), now)
+            batch = [effect for effect in effects if isinstance(effect, Emit) and effect.kind is not ServiceFailed]
+            self._expected.extend(self._said(batch))
+            for effect in effects:
+                if isinstance(effect, Refused):
+                    return effect.error
+                if not isinstance(effect, Emit | TreeEnded):
+                    todo += self._command(effect, now)
+        return None
+
+    def _said(self, batch: Sequence[Emit]) -> list[_Said]:
+        found = []
+        for place, emit in enumerate(batch):
+            # A supervisor is said to have ended before anything is drawn.
+            drawn_at = place + 1 if emit.kind is SupervisorTerminated else place
+            found.append(_Said(emit, batch, place, self._draws.get(drawn_at)))
+        return found
+
+    def _command(self, effect: RunEffect, now: float) -> list[Input]:
+        """Note a command; return the answer if it is a question, which changes no run and is not noted."""
+        if not isinstance(effect, LookAtRun | MeasureRun):
+            self.commands.append(Commanded(now, effect))
+            return []
+        node = self._world.nodes.get(effect.run.path)
+        assert isinstance(node, AgentNode)
+        asked = self._answers.to_look if isinstance(effect, LookAtRun) else self._answers.to_measure
+        answer = asked(node, now)
+        return [] if answer is None else [answer]
+
+    def _note_inputs(self, event: Event) -> None:
+        """Note what will have been decided from: of everybody of whom the log says something at the same moment."""
+        self._inputs.clear()
+        for path in self._foresight.ending():
+            node = self._world.nodes.get(path)
+            if node is not None and (inputs := inputs_of(self._world, node, event.monotonic)) is not None:
+                self._inputs[path] = inputs
+
+    def _noting(self, draw: Callable[[], float]) -> float:
+        place = self._foresight.said()
+        self._draws[place] = drawn = draw()
+        return drawn
+
+    def _assume(self, text: str) -> None:
+        self.assumptions.append(text)

@@ -1,0 +1,201 @@
+"""One tree under virtual time: the real core, runs that pretend, faults, and a clock that jumps. Pure.
+
+It decides nothing: what is done about a failure is the core's answer alone. What happens at one moment happens in one
+order (first what the core had set a deadline for), so that equal blueprints, faults and draws give equal logs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from orchestree.agents.executor import RunEnded
+from orchestree.supervisor.core import Core
+from orchestree.supervisor.events import AgentRegistered
+from orchestree.supervisor.inputs import Emit, Input, Refused, StartTree, Tick, TreeEnded
+from orchestree.supervisor.outcome import crashed
+from orchestree.supervisor.states import AgentState
+from orchestree.supervisor.tree import AgentNode
+
+from .blueprint import Blueprint
+from .fault_plan import FaultPlan, Struck
+from .faults import Fault, Occurrence as Occurrence
+from .run_model import Executors, Reports
+
+DEFAULT_MAX_EVENTS: Final = 1_000_000
+
+_new_tuple = tuple.__new__  # half the time of a call of the class; a day of crashes makes a million of them
+
+
+class Said(NamedTuple):
+    """An event that was decided, and when; its number is its place in the log, from 1."""
+
+    now: float
+    emit: Emit
+
+
+class StateChange(NamedTuple):
+    """From `at` on it is in `state`."""
+
+    at: float
+    state: AgentState
+
+
+class Simulator:
+    """Runs one tree. Not thread-safe.
+
+    Attributes:
+        core: decides.
+        executors: what pretends to run.
+        log: everything that the core said, in order.
+        states: for each path, the states that it had, oldest first; what lasted no time is left out.
+        crashes: for each agent, when it crashed, oldest first.
+        max_events: once so many events and moments of faults without any have passed, the simulation stands still for
+            good (`is_exhausted`).
+        exit_code: of the tree; None until it has ended.
+    """
+
+    def __init__(self, blueprint: Blueprint, draw: Callable[[], float], max_events: int = DEFAULT_MAX_EVENTS) -> None:
+        """Build the tree; nothing has happened yet.
+
+        Args:
+            blueprint: of the tree; ``settings.draw`` is where its jitter comes from.
+            draw: numbers in [0, 1) for faults whose times are drawn.
+            max_events: see the attribute.
+
+        Raises:
+            SpecError: the tree breaks a rule.
+        """
+        self.core = Core(blueprint.root, blueprint.settings)
+        self.executors = Executors()
+        self.log: list[Said] = []
+        self.states: dict[str, list[StateChange]] = {}
+        self.crashes: defaultdict[str, list[float]] = defaultdict(list)
+        self.max_events = max_events
+        self.is_exhausted = False
+        self.exit_code: int | None = None
+        self._plan = FaultPlan(self.executors, draw)
+        self._classify = blueprint.classify
+        self._silent_moments = 0
+        for node in self.core.world.nodes.values():
+            if isinstance(node, AgentNode):
+                self._know(node)
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the tree was built."""
+        return self.executors.now
+
+    @property
+    def struck(self) -> list[Struck]:
+        """What faults have done, in order."""
+        return self._plan.struck
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will ever happen any more."""
+        return self.exit_code is not None or self.is_exhausted
+
+    def start(self) -> None:
+        """Start the tree."""
+        self.tell(StartTree())
+
+    def tell(self, event: Input) -> None:
+        """Have the core decide on `event`, and on all that the runs answer to that at once.
+
+        Raises:
+            OrchestreeError: it was a mistake; nothing has changed.
+        """
+        self._handle([event])
+
+    def advance_to(self, moment: float) -> None:
+        """Move the clock to `moment`; on the way everything happens in its turn.
+
+        Infinity: until nothing more will happen by itself, which may be never.
+        """
+        executors = self.executors
+        while not self.has_ended:
+            deadline, happens = self.core.next_deadline(), executors.next_moment()
+            soonest = happens if deadline is None or happens < deadline else deadline
+            if soonest > moment or soonest == math.inf:
+                break
+            if len(self.log) + self._silent_moments >= self.max_events:
+                self.is_exhausted = True
+                return
+            if soonest > executors.now:
+                executors.now = soonest
+            if soonest == deadline:
+                self.tell(Tick())
+            else:
+                self._report(executors.take_next())
+        if not self.is_exhausted and moment < math.inf:
+            executors.now = max(executors.now, moment)
+
+    def plan(self, fault: Fault) -> None:
+        """Have `fault` happen to all agents that it names; its times count from now.
+
+        Raises:
+            NotFound: it names nobody. SpecError: it can happen to none of those that it names.
+        """
+        self._plan.plan(fault)
+
+    def strike(self, fault: Occurrence, path: str) -> bool:
+        """Have `fault` happen to the agent at `path` now, whatever its times are; return whether that did anything.
+
+        Raises:
+            NotFound: there is no such agent. SpecError: it cannot happen to it.
+        """
+        reports = self._plan.strike(fault, path)
+        self._report(reports or [])
+        return reports is not None
+
+    def _report(self, reports: Reports) -> None:
+        events = len(self.log)
+        if reports:
+            self._handle([*self._classified(reports)])
+        if len(self.log) == events:
+            self._silent_moments += 1
+
+    def _handle(self, todo: list[Input]) -> None:
+        """Have the core decide on `todo`, which grows by what the runs answer."""
+        log, executors, handle, now = self.log, self.executors, self.core.handle, self.executors.now
+        for told in todo:
+            if len(log) >= self.max_events:
+                self.is_exhausted = True
+                break
+            for effect in handle(told, now):
+                if isinstance(effect, Emit):
+                    log.append(_new_tuple(Said, (now, effect)))
+                    if effect.kind is crashed:
+                        self.crashes[effect.path].append(now)
+                    elif effect.kind is AgentRegistered:
+                        self._know(self.core.world.nodes[effect.path])
+                elif isinstance(effect, TreeEnded):
+                    self.exit_code = effect.exit_code
+                elif isinstance(effect, Refused):
+                    raise effect.error
+                elif reports := executors.carry_out(effect):
+                    todo += self._classified(reports)
+        self._note_states(now)
+
+    def _classified(self, reports: Reports) -> Reports:
+        classify = self._classify
+        if classify is None:
+            return reports
+        return [classify(report) if isinstance(report, RunEnded) else report for report in reports]
+
+    def _know(self, node: object) -> None:
+        assert isinstance(node, AgentNode)
+        self.executors.know(node.path, node.entry, can_kill=node.can_kill)
+
+    def _note_states(self, now: float) -> None:
+        touched = self.core.world.touched
+        for node in touched:
+            changes = self.states.setdefault(node.path, [])
+            if changes and changes[-1].at == now:
+                changes.pop()
+            if not changes or changes[-1].state is not node.state:
+                changes.append(StateChange(now, node.state))
+        touched.clear()

@@ -1,0 +1,184 @@
+"""What came of a simulation as a text for a person: a chart, the figures, what happened, and how it ended. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from orchestree.agents.ends import Cause
+from orchestree.supervisor.phrases import MOST_NAMES, counted, duration
+from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
+
+from .chart import Course, Spell, axis, legend, row
+from .durations import in_words
+from .fault_lines import line_of
+from .faults import Hang, Moments
+from .highlights import highlights
+from .outcome_table import figures, label
+from .result import AgentOutcome, GaveUp, Simulation
+
+LEAST_WIDTH: Final = 40
+MOST_ROWS: Final = 20
+"""With more rows the agents to which nothing happened share one line."""
+MOST_TROUBLED: Final = 20
+"""Agents to which something happened and that have a row: those that were worst off."""
+_GAP: Final = "  "
+_TROUBLE: Final = UNHEALTHY_STATES | {AgentState.BACKOFF}
+_CALM: Final = frozenset({AgentState.REGISTERED, AgentState.READY, AgentState.COMPLETED, AgentState.STOPPED})
+_Hangs = Mapping[str, Sequence[Spell]]
+"""For each agent that ever did: the times in which it hung and was still taken for ready."""
+
+
+def timeline(simulation: Simulation, *, width: int = 80) -> str:
+    """Return lines without colours, in ASCII but for what users have named: the same for the same simulation.
+
+    Args:
+        simulation: what is told.
+        width: characters of a line of the chart, at least 40; other lines may be longer.
+    """
+    hangs = _hangs(simulation)
+    paths = _shown(simulation, hangs)
+    agents = [simulation.agents[path] for path in paths if path in simulation.agents]
+    blocks = [
+        [_heading(simulation)],
+        _chart(simulation, paths, hangs, max(width, LEAST_WIDTH)),
+        figures(simulation, agents),
+        highlights(simulation),
+        [*_idle_faults(simulation), _ending(simulation, hangs)],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _shown(simulation: Simulation, hangs: _Hangs) -> list[str]:
+    """Return the paths that have a row, in the order of the tree."""
+    agents = simulation.agents
+    supervisors = [
+        path
+        for path, changes in simulation.states.items()
+        if path not in agents and any(change.state in _TROUBLE for change in changes)
+    ]
+    supervisors += [path for path in dict.fromkeys(one.path for one in simulation.gave_up) if path not in supervisors]
+    chosen = list(agents)
+    if len(chosen) + len(supervisors) > MOST_ROWS:
+        troubled = [path for path, agent in agents.items() if path in hangs or not _is_calm(agent)]
+        chosen = sorted(troubled, key=lambda path: _badness(agents[path]), reverse=True)[:MOST_TROUBLED]
+    place = {path: number for number, path in enumerate(agents)}
+    for above in supervisors:
+        place[above] = min((place[path] for path in agents if _is_below(path, above)), default=len(agents))
+    return sorted([*supervisors, *chosen], key=lambda path: (place[path], path in agents, path.count("/"), path))
+
+
+def _is_below(path: str, above: str) -> bool:
+    return above == "" or path.startswith(f"{above}/")
+
+
+def _is_calm(agent: AgentOutcome) -> bool:
+    """Say whether nothing has happened to it but a start and an end in peace."""
+    return not agent.crashes and not agent.restarts and agent.state in _CALM
+
+
+def _badness(agent: AgentOutcome) -> tuple[bool, float, int]:
+    return agent.state in UNHEALTHY_STATES, agent.down_s, agent.crashes
+
+
+def _heading(simulation: Simulation) -> str:
+    whole, ended = in_words(simulation.until), duration(simulation.ended_at)
+    span = whole if simulation.stopped_by == "until" else f"{ended} of {whole}"
+    return f"Simulated {span} with seed {simulation.seed}:"
+
+
+def _chart(simulation: Simulation, paths: Sequence[str], hangs: _Hangs, width: int) -> list[str]:
+    end = simulation.ended_at
+    if not paths or not end:
+        return [*_left_out(simulation, paths)]
+    margin = max(len(label(path)) for path in paths)
+    room = width - margin - len(_GAP)
+    rows = [row(_course(simulation, path, hangs.get(path, ())), end=end, width=room) for path in paths]
+    return [
+        f"{'':{margin}}{_GAP}{axis(end, room)}",
+        *(f"{label(path):{margin}}{_GAP}{signs}".rstrip() for path, signs in zip(paths, rows, strict=True)),
+        *_left_out(simulation, paths),
+        "",
+        f"One character is {duration(end / room)}:",
+        *legend(rows, width),
+    ]
+
+
+def _course(simulation: Simulation, path: str, hangs: Sequence[Spell]) -> Course:
+    return Course(
+        changes=simulation.states.get(path, ()),
+        crashes=simulation.crashes.get(path, ()),
+        hangs=hangs,
+        gave_up=[one.at for one in simulation.gave_up if one.path == path],
+    )
+
+
+def _hangs(simulation: Simulation) -> _Hangs:
+    found: dict[str, list[Spell]] = {}
+    for at, fault, path in simulation.struck:
+        if isinstance(fault, Hang):
+            changes = simulation.states[path]
+            after = bisect_right(changes, at, key=lambda change: change.at)
+            noticed = changes[after].at if after < len(changes) else simulation.ended_at
+            found.setdefault(path, []).append(Spell(at, min(noticed, at + fault.lasts, simulation.ended_at)))
+    return found
+
+
+def _left_out(simulation: Simulation, paths: Sequence[str]) -> Iterator[str]:
+    others = [agent for path, agent in simulation.agents.items() if path not in paths]
+    troubled = [agent for agent in others if not _is_calm(agent)]
+    if len(others) > len(troubled):
+        yield f"{counted(len(others) - len(troubled), 'agent')} to which nothing happened"
+    if troubled:
+        crashes, down_s = max(agent.crashes for agent in troubled), max(agent.down_s for agent in troubled)
+        each = f"each with at most {crashes} crashes and down for at most {duration(down_s)}"
+        yield f"{counted(len(troubled), 'more agent')}, {each}"
+
+
+def _idle_faults(simulation: Simulation) -> list[str]:
+    """Name the faults that never struck: their moments never came, or the agent did not run then."""
+    did = {id(struck.fault) for struck in simulation.struck}
+    idle = [fault for fault in simulation.faults if isinstance(fault, Moments) and id(fault) not in did]
+    return [f"This never happened: {line_of(fault)}" for fault in idle]
+
+
+def _ending(simulation: Simulation, hangs: _Hangs) -> str:
+    """Return one sentence for the whole."""
+    at = duration(simulation.ended_at)
+    if simulation.fell:
+        last = simulation.gave_up[-1]
+        how = f"The tree fell after {at}: the root supervisor gave up, {_reason(last)}"
+        return f"{how}; {_unhealthy(simulation)}." if _unhealthy(simulation) else f"{how}."
+    if simulation.stopped_by == "ended":
+        how = f"The tree ended by itself after {at}, exit code {simulation.exit_code}"
+    elif simulation.stopped_by == "max_events":
+        how = f"Stopped by max_events after {at} of {in_words(simulation.until)}"
+    else:
+        how = f"Ran to the end ({in_words(simulation.until)})"
+    return f"{how}; {_condition(simulation, hangs)}."
+
+
+def _reason(gave_up: GaveUp) -> str:
+    child = gave_up.offender or "a child"
+    if gave_up.cause is Cause.ESCALATED:
+        return f"as {child} failed for good and its policy is to escalate"
+    return f"{child} was one restart too many (max_restarts {gave_up.max_restarts} in {in_words(gave_up.max_seconds)})"
+
+
+def _condition(simulation: Simulation, hangs: _Hangs) -> str:
+    """Return what is not well, such as ``ingest gave up 3 times; 2 parked, 1 in backoff``."""
+    times = Counter(one.path for one in simulation.gave_up if one.path)
+    gave_up = [f"{path} gave up {'once' if count == 1 else f'{count} times'}" for path, count in times.items()]
+    if len(gave_up) > MOST_NAMES:
+        gave_up = [f"{len(gave_up)} supervisors gave up"]
+    hanging = sum(spells[-1].ends == simulation.ended_at for spells in hangs.values())
+    at_the_end = ", ".join(filter(None, (_unhealthy(simulation), f"{hanging} hanging unnoticed" if hanging else "")))
+    return "; ".join([*gave_up, at_the_end or "nothing is parked, failed or wedged"])
+
+
+def _unhealthy(simulation: Simulation) -> str:
+    """Return how many agents are in which state at the end, of those in which one may not want them."""
+    states = Counter(agent.state for agent in simulation.agents.values())
+    return ", ".join(f"{states[state]} {state.value}" for state in AgentState if states[state] and state not in _CALM)

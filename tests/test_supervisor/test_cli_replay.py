@@ -1,0 +1,133 @@
+"""`orchestree replay`, as a person calls it the morning after."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestree.supervisor.control.command_line.all_commands import orchestree
+from orchestree.supervisor.control.command_line.human import clock
+from orchestree.supervisor.events import Event, EventType
+from orchestree.supervisor.history import EventQuery
+from orchestree.supervisor.history_queries import HistoryReader
+
+TREE: Final = """
+from tenacity import stop_after_attempt, wait_fixed
+from orchestree import Agent, Backoff, Orchestrator, RunMode
+
+class Worker(Agent):
+    def execute(self):
+        if self.incarnation < 9:
+            raise ValueError("no such sensor")
+
+class Idle(Agent):
+    def execute(self): ...
+
+tree = Orchestrator(Orchestrator.Config(run_mode=RunMode.STOP_ON_EMPTY, control=False, history="history"))
+tree.register_agent(Worker, "worker", backoff=Backoff(wait=wait_fixed(0.01), stop=stop_after_attempt(3)))
+tree.register_agent(Idle, "idle")
+"""
+RUN: Final = TREE + "\nif __name__ == '__main__':\n    tree.simple_join()\n"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tree and the history of two runs of it."""
+    folder = tmp_path_factory.mktemp("replay")
+    (folder / "app.py").write_text(RUN)
+    for _ in range(2):
+        subprocess.run([sys.executable, "app.py"], cwd=folder, timeout=30, capture_output=True, check=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """That folder, as the current one; what a command does to this process is undone."""
+    monkeypatch.chdir(recorded)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    yield recorded
+    sys.modules.pop("__orchestree_main__", None)
+
+
+def replay(*words: str) -> Result:
+    return CliRunner().invoke(orchestree, ["replay", *words])
+
+
+def crashes(run: int = -1) -> list[Event]:
+    events = HistoryReader("history").query(EventQuery(types=frozenset({EventType.AGENT_CRASHED}), limit=None))
+    runs = list(dict.fromkeys(event.run for event in events))
+    return [event for event in events if event.run == runs[run]]
+
+
+def test_it_tells_why_an_agent_is_down() -> None:
+    done = replay("app.py", "worker", "--history", "history")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith(f"parked since {clock(crashes()[-1].time)}")
+    assert lines[1].startswith(f"worker ended at {clock(crashes()[-1].time)}, event {crashes()[-1].seq}, run 3, after ")
+    assert lines[1].endswith("of being ready: ValueError: no such sensor (abnormal (exception))")
+    assert lines[-1] == "decided: parked: failed 3 times in a row"
+
+
+def test_it_tells_of_any_moment_of_any_run() -> None:
+    first = crashes(0)
+    done = replay(
+        "app.py", "worker", "--history", "history", "--run", first[0].run, "--at", clock(first[1].time + 0.001)
+    )
+    assert done.exit_code == 0
+    assert f"event {first[1].seq}, run 2" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("decided: restarted after 0.01 s (jitter 0.25, drawn 0.")
+
+
+def test_without_a_path_it_prints_a_table_of_all_decisions() -> None:
+    done = replay("app.py", "--history", "history")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert done.exit_code == 0
+    assert rows[0] == ["EVENT", "TIME", "PATH", "ENDED", "DECIDED"]
+    assert sorted(row[3] for row in rows[1:]) == ["idle", "worker", "worker", "worker"]
+    assert "parked: failed 3 times in a row" in done.stdout
+
+
+def test_json_has_the_inputs_of_each_decision() -> None:
+    found = json.loads(replay("app.py", "--history", "history", "--json").stdout)
+    assert (found["run"], found["divergence"], found["assumptions"]) == (crashes()[0].run, None, [])
+    last = [one for one in found["decisions"] if one["path"] == "worker"][-1]
+    assert (last["outcome"], last["why"], last["inputs"]["failures"]) == ("parked", "failed 3 times in a row", 2)
+    assert last["reason"] == {"kind": "abnormal", "cause": "exception"}
+    why = json.loads(replay("app.py", "worker", "--history", "history", "--json").stdout)
+    assert why["why"][-1] == "decided: parked: failed 3 times in a row"
+
+
+def test_another_policy_is_told_and_the_exit_code_is_1(folder: Path) -> None:
+    (folder / "other.py").write_text(TREE.replace("stop_after_attempt(3)", "stop_after_attempt(2)"))
+    done = replay("other.py", "worker", "--history", "history")
+    assert done.exit_code == 1
+    assert "decision=park where the log has restart" in done.stdout.splitlines()[-1]
+    assert json.loads(replay("other.py", "--history", "history", "--json").stdout)["divergence"]["event"] > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("app.py",), 2, "Missing option '--history'"),
+        (("app.py", "--history", "none"), 1, "Error: there is no history file none"),
+        (("app.py", "--history", "app.py"), 1, "Error: app.py is not a history file"),
+        (("app.py", "--history", "history", "--run", "x"), 1, "Error: history holds no events of run 'x'"),
+        (("app.py", "--history", "history", "--at", "noon"), 2, "'noon' is neither so long ago"),
+        (("app.py", "--history", "history", "--at", "1h"), 2, "--at needs a PATH"),
+        (("app.py", "wroker", "--history", "history"), 78, "Error: 'wroker': no such agent or supervisor in the log"),
+        (("no.py", "--history", "history"), 78, "Error: no.py: no such file"),
+    ],
+)
+def test_what_is_wrong_is_one_line(words: tuple[str, ...], code: int, said: str) -> None:
+    done = replay(*words)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert said in done.stderr.splitlines()[-1]
