@@ -1,0 +1,90 @@
+"""What must hold of every tree, whatever happens to it: invariants for `SupervisedTree.check`.
+
+An invariant is a function: it gets the supervised tree and returns or yields a text for each thing that is wrong. It
+may move the clock on if it has to know what comes next. None of these knows a policy: they look at what has happened.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from orchestree.strategies import checks
+from orchestree.strategies.errors import SpecError
+from orchestree.supervisor.events import AgentStarting
+from orchestree.supervisor.phrases import counted, duration
+
+from .outages import outages
+
+if TYPE_CHECKING:
+    from .supervised_tree import SupervisedTree
+
+Invariant = Callable[["SupervisedTree"], Iterable[str] | None]
+"""One text (a ``str``) for one thing that is wrong will do, too."""
+
+MINUTE_S = 60.0
+
+
+def never_two_live(tree: SupervisedTree) -> Iterator[str]:
+    """No agent ever has two live runs at a time.
+
+    That can only be where somebody asked for it: ``replace_wedged=True`` starts a run beside one that cannot be ended.
+    """
+    for at, path in tree.simulator.executors.doubled:
+        yield f"{path!r} was started at {duration(at)} while an earlier run of it was still alive"
+
+
+def recovers_within(seconds: float) -> Invariant:
+    """Whoever goes down is ready again within `seconds`, that moment included.
+
+    An agent goes down when it was ready and no longer is, or when its start fails. The time counts from then; or,
+    where that is later, from its latest crash, or from the end of a fault that kept it down: what it needs was down,
+    its run hung or ignored the stop, or its starts took for ever. While such a fault holds nothing is said.
+    As others may keep it down, theirs count too: those of all agents below the lowest supervisor above it that stayed
+    up. But nobody keeps down who was given up on: who is parked, has failed, or whose supervisor gave up for good.
+
+    None of its business: who completes, whom an operator stops (`SupervisedTree.stop_agent`), whose supervisor ends in
+    order with its significant children, and agents with ``restart="temporary"``. A hung run that no watchdog notices is
+    ready as far as the tree knows.
+
+    The check moves the clock on until it can tell of all who are down, by `seconds` at most after the last such fault.
+    """
+    checks.seconds("seconds", _value(seconds, "recovers_within(60)"))
+
+    def invariant(tree: SupervisedTree) -> Iterator[str]:
+        deadlines = [one.counts_from + seconds for one in outages(tree) if one.is_open]
+        tree.advance_to(max([tree.now, *filter(math.isfinite, deadlines)]))
+        yield from (one.worded(seconds) for one in outages(tree) if one.is_longer_than(seconds, tree.now))
+
+    invariant.__name__ = f"recovers_within({seconds:g})"
+    return invariant
+
+
+def stays_within(*, max_starts_per_minute: int) -> Invariant:
+    """No agent is started more often than so within any 60 seconds; its first start counts, too.
+
+    Of two starts 60 s apart only one is in the same minute.
+    """
+    checks.count("max_starts_per_minute", max_starts_per_minute, least=1)
+
+    def invariant(tree: SupervisedTree) -> Iterator[str]:
+        starts: dict[str, list[float]] = {}
+        for now, emit in tree.simulator.log:
+            if emit.kind is AgentStarting:
+                starts.setdefault(emit.path, []).append(now)
+        for path, moments in starts.items():
+            counts = [bisect_left(moments, begin + MINUTE_S) - place for place, begin in enumerate(moments)]
+            if (most := max(counts)) > max_starts_per_minute:
+                begin = moments[counts.index(most)]
+                yield f"{path!r} was started {counted(most, 'time')} in the minute from {duration(begin)} on"
+
+    invariant.__name__ = f"stays_within(max_starts_per_minute={max_starts_per_minute})"
+    return invariant
+
+
+def _value(value: float, example: str) -> float:
+    if not isinstance(value, (int, float)):
+        raise SpecError(f"recovers_within({value!r}): say within how many seconds, such as {example}")
+    return value

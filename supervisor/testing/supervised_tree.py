@@ -1,0 +1,349 @@
+"""`supervised`: a tree under virtual time that a test does things to, and looks at.
+
+The core that decides is the real one. Nothing here knows a policy: what happens is the simulator's matter, what it
+means that of the invariants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from orchestree.agents.ends import Phase
+from orchestree.strategies import checks
+from orchestree.strategies.errors import NotFound, NotRunning, SpecError, did_you_mean
+from orchestree.supervisor.events import AgentStarting, Event, SupervisorStarted
+from orchestree.supervisor.inputs import Input, RestartChild, StartChild, StopChild, StopTree
+from orchestree.supervisor.phrases import duration
+from orchestree.supervisor.predicting import seeded_simulator
+from orchestree.supervisor.simulation.fault_lines import parse_fault
+from orchestree.supervisor.simulation.faults import Complete, Crash, Fault, Hang, cannot_happen
+from orchestree.supervisor.simulation.result import EventLog, Simulation, result_of
+from orchestree.supervisor.simulation.simulator import Simulator
+from orchestree.supervisor.simulation.timeline import timeline
+from orchestree.supervisor.spec import ChildEntry
+from orchestree.supervisor.states import RUNNING_STATES
+from orchestree.supervisor.status import Status, status_of
+from orchestree.supervisor.tree import AgentNode, AnyNode, SupervisorNode
+
+from .causes import CauseOfCrash, crash_of
+from .report import CheckFailed, Finding, report_of
+from .schedule import Schedule, check_fault, later
+
+if TYPE_CHECKING:
+    from orchestree.supervisor.orchestrator import Orchestrator
+
+    from .invariants import Invariant
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """At `at` the test asked, as an operator would: ``start``, ``stop`` or ``restart`` of what stands at `path`."""
+
+    at: float
+    name: str
+    path: str
+
+    def __str__(self) -> str:
+        """Return one line."""
+        return f"at {duration(self.at)}: {self.name} {self.path or 'everything'}"
+
+
+def supervised(
+    tree: Orchestrator | ChildEntry | Iterable[ChildEntry], seed: int = 0, *, max_events: int = 100_000
+) -> SupervisedTree:
+    """Return `tree` under virtual time; ``with`` starts it, and it ends with the block.
+
+    The specifications and the core are the real ones. A run becomes ready at once, goes on for ever and stops when
+    asked, unless a fault says so. No agent is made, nothing runs, so a tree of real agents can be put in as it is, and
+    the same tree as often as you like. Equal seeds and equal steps give equal logs.
+
+    Args:
+        tree: an orchestrator that has not been started, or entries, for a tree with the default configuration in
+            ``DAEMON`` mode.
+        seed: of jitter, and of faults whose times are drawn.
+        max_events: the clock refuses to go on when so many events have happened.
+
+    Raises:
+        SpecError: the tree breaks a rule.
+    """
+    checks.count("max_events", max_events, least=1)
+    return SupervisedTree(seeded_simulator(tree, seed, max_events), seed)
+
+
+class SupervisedTree:
+    """A tree under virtual time, made by `supervised`. Not thread-safe.
+
+    What acts raises `NotRunning` before and after the ``with`` block; what reads works after it, too.
+
+    Attributes:
+        seed: that everything random comes from.
+        faults: all that were asked for, in order; their times count from the start of the tree.
+        orders: what the test asked for as an operator, in order.
+    """
+
+    def __init__(self, simulator: Simulator, seed: int) -> None:
+        """Wait for ``with``."""
+        self.seed = seed
+        self.faults: list[Fault] = []
+        self.orders: list[Order] = []
+        self._simulator = simulator
+        self._asked: list[Fault] = []
+        """What `faults` was handed in as: the same in number and order, their times counted from then."""
+        self._is_open = False
+        self._was_open = False
+
+    def __enter__(self) -> Self:
+        """Start the tree.
+
+        Raises:
+            NotRunning: it was started before.
+        """
+        if self._was_open:
+            raise NotRunning("a supervised tree starts once: call supervised() again")
+        self._is_open = self._was_open = True
+        self._simulator.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End it; there is nothing to clean up."""
+        self._is_open = False
+
+    def __repr__(self) -> str:
+        """Return where it is."""
+        where = f"at {duration(self.now)}" if self._is_open else "closed" if self._was_open else "not started"
+        return f"<supervised tree, {where}>"
+
+    # What happens to it
+
+    def crash(
+        self,
+        path: str,
+        cause: CauseOfCrash = "exception",
+        *,
+        exit_code: int | None = None,
+        signal: str | None = None,
+        phase: Phase = "execute",
+    ) -> None:
+        """End the run of an agent abnormally, now; of a supervisor: the runs of all agents below.
+
+        Args:
+            path: of who crashes; ``""`` for all.
+            cause: ``exception exit signal oom lost``, or an exception, or the class of one.
+            exit_code: that it exits with (1 to 255).
+            signal: name of the signal that ends it, such as ``"SIGSEGV"``.
+            phase: ``setup``: the start that runs, or else the next one, fails; ``teardown``: what is raised when the
+                run ends next.
+
+        Raises:
+            NotRunning: it does not run. NotFound: there is no such path. SpecError: this cannot happen to it.
+        """
+        self._strike_now("crash", crash_of(path, cause, exit_code, signal, phase))
+
+    def hang(self, path: str, lasts: float = math.inf) -> None:
+        """Have a run make no progress and hear nothing for `lasts` seconds, from now on. Errors: as `crash`."""
+        self._strike_now("hang", Hang(path, at=0.0, lasts=lasts))
+
+    def complete(self, path: str) -> None:
+        """End a run normally, now. Errors: as `crash`."""
+        self._strike_now("complete", Complete(path, at=0.0))
+
+    def strike(self, fault: Fault | str) -> None:
+        """Have a fault happen whose times count from now: what is ``at=0`` happens at once, the rest in its time.
+
+        Args:
+            fault: a value, or a line such as ``"db: down from 0s to 20m"``. What happens at moments skips whoever does
+                not run then.
+
+        Raises:
+            NotFound: it names nobody. SpecError: it is no fault, or cannot happen to whom it names.
+        """
+        self._check_open("strike()")
+        parsed = parse_fault(fault) if isinstance(fault, str) else fault
+        check_fault(parsed)
+        self._plan(parsed)
+        self._go_on(self.now)
+
+    def run(self, schedule: Schedule) -> None:
+        """Have a whole schedule happen, its times counted from now, and let its duration pass. Errors: as `strike`."""
+        self._check_open("run()")
+        if not isinstance(schedule, Schedule):
+            example = "Schedule(['worker: crash every 7s'], duration=60)"
+            raise SpecError(f"run({schedule!r}): must be a Schedule, such as {example}")
+        for fault in schedule.faults:
+            self._plan(fault)
+        self._go_on(self.now + schedule.duration)
+
+    def advance(self, seconds: float) -> None:
+        """Let virtual time pass; on the way everything happens in its turn.
+
+        Raises:
+            SpecError: `max_events` events have happened.
+        """
+        self.advance_to(self.now + checks.seconds("seconds", seconds))
+
+    def advance_to(self, moment: float) -> None:
+        """Let virtual time pass up to `moment`, seconds since the start; nothing happens if that is over."""
+        self._check_open("advance()")
+        self._go_on(moment)
+
+    def start_agent(self, path: str) -> None:
+        """Start what does not run, as ``Orchestrator.start_agent``; what that needs time for goes on with the clock."""
+        self._order("start", path, StartChild(path))
+
+    def stop_agent(self, path: str) -> None:
+        """Stop an agent or a supervisor and keep it down, as ``Orchestrator.stop_agent``."""
+        self._order("stop", path, StopChild(path))
+
+    def restart_agent(self, path: str) -> None:
+        """Stop and start at once, out of any state, as ``Orchestrator.restart_agent``."""
+        self._order("restart", path, RestartChild(path))
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Have everything stopped in order; after `timeout` seconds what is left is killed or abandoned."""
+        self._order("stop", "", StopTree(timeout_s=timeout))
+
+    def check(self, *invariants: Invariant) -> None:
+        """Check what must hold of all that has happened so far.
+
+        Args:
+            invariants: such as `never_two_live` or ``recovers_within(60)``, or a function of your own: it gets this
+                tree, may move the clock on, and returns or yields a text for each thing that is wrong.
+
+        Raises:
+            CheckFailed: an `AssertionError`; says what is wrong, the faults that led to it, and the timeline.
+            SpecError: one of them is no invariant.
+        """
+        __tracebackhide__ = True  # pytest shows the line of the test
+        self._check_open("check()")
+        if not invariants:
+            raise SpecError("check(): name what must hold, such as check(never_two_live, recovers_within(60))")
+        found = [Finding(_name(invariant), text) for invariant in invariants for text in self._texts(invariant)]
+        if found:
+            raise CheckFailed(report_of(self, found), found, self.faults)
+
+    # What came of it
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the start."""
+        return self._simulator.now
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of the tree; None until it has ended."""
+        return self._simulator.exit_code
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """All events so far, oldest first; it grows with what happens."""
+        return EventLog(self._simulator.log)
+
+    @property
+    def simulation(self) -> Simulation:
+        """What came of it so far, as `simulate` returns it: states, crashes, time down, who parked, who gave up."""
+        shown = {id(asked): fault for asked, fault in zip(self._asked, self.faults, strict=True)}
+        found = result_of(self._simulator, tuple(self.faults), self.seed, self.now)
+        struck = tuple(one._replace(fault=shown[id(one.fault)]) for one in found.struck)
+        return replace(found, struck=struck)
+
+    @property
+    def simulator(self) -> Simulator:
+        """What runs it, for invariants that look deeper."""
+        return self._simulator
+
+    def status(self, path: str) -> Status:
+        """Return the status of an agent or supervisor, as ``Orchestrator.status``. Raises `NotFound`."""
+        return status_of(self._node(path), self.now)
+
+    def starts(self, path: str) -> int:
+        """Return how many runs an agent had, or how often a supervisor was started. Raises `NotFound`."""
+        self._node(path)
+        said = (one.emit for one in self._simulator.log)
+        return sum(emit.path == path and emit.kind in (AgentStarting, SupervisorStarted) for emit in said)
+
+    def restarts(self, path: str) -> int:
+        """Return how many restarts were decided, whatever for. Raises `NotFound`."""
+        return self.status(path).restarts_total
+
+    def timeline(self) -> str:
+        """Return what came of it as a text chart, as ``orchestree simulate`` prints it."""
+        return timeline(self.simulation)
+
+    # Inside
+
+    def _check_open(self, call: str) -> None:
+        if not self._is_open:
+            how = "its with block is over" if self._was_open else "start it with `with supervised(...) as t:`"
+            raise NotRunning(f"{call}: the supervised tree does not run: {how}")
+
+    def _node(self, path: str) -> AnyNode:
+        world = self._simulator.core.world
+        node = world.find(path) if isinstance(path, str) else None
+        if not isinstance(node, (AgentNode, SupervisorNode)):
+            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(str(path), world.nodes)}")
+        return node
+
+    def _agents(self, path: str) -> list[AgentNode]:
+        node = self._node(path)
+        if isinstance(node, AgentNode):
+            return [node]
+        below = f"{path}/" if path else ""
+        nodes = self._simulator.core.world.nodes.values()
+        return [one for one in nodes if isinstance(one, AgentNode) and one.path.startswith(below)]
+
+    def _strike_now(self, call: str, fault: Crash | Hang | Complete) -> None:
+        self._check_open(f"{call}({fault.path!r})")
+        agents = self._agents(fault.path)
+        possible = [agent for agent in agents if not cannot_happen(fault, agent.entry.executor)]
+        if agents and not possible:
+            why = cannot_happen(fault, agents[0].entry.executor)
+            raise SpecError(f"{call}({fault.path!r}): cannot happen to {agents[0].path!r}: {why}")
+        struck = [self._simulator.strike(fault, agent.path) for agent in possible]
+        if not any(struck):
+            raise NotRunning(f"{call}({fault.path!r}): {self._why_not(fault.path, agents)}")
+        self._note(fault)
+
+    def _why_not(self, path: str, agents: Sequence[AgentNode]) -> str:
+        if len(agents) != 1 or agents[0].path != path:
+            return "no agent below it runs"
+        status = status_of(agents[0], self.now)
+        if status.state in RUNNING_STATES:
+            return f"its run has ended, it is {status.state}"
+        again = "" if status.next_restart_s is None else f", starts again in {duration(status.next_restart_s)}"
+        waits = f", for {', '.join(status.waiting_for)}" if status.waiting_for else ""
+        return f"it does not run, it is in state {status.state}{again}{waits}"
+
+    def _plan(self, fault: Fault) -> None:
+        asked = replace(fault)  # one of its own: what it has done is told by it
+        self._simulator.plan(asked)
+        self._note(asked)
+
+    def _note(self, fault: Fault) -> None:
+        self._asked.append(fault)
+        self.faults.append(later(fault, self.now))
+
+    def _order(self, name: str, path: str, asked: Input) -> None:
+        self._check_open(f"{name}({path!r})")
+        self._simulator.tell(asked)
+        self.orders.append(Order(self.now, name, path))
+
+    def _go_on(self, moment: float) -> None:
+        self._simulator.advance_to(moment)
+        if self._simulator.is_exhausted:
+            most = self._simulator.max_events
+            raise SpecError(f"{most} events have happened by {duration(self.now)}: give supervised() more max_events")
+
+    def _texts(self, invariant: Invariant) -> Iterable[str]:
+        said = invariant(self) if callable(invariant) else self
+        if said is None or isinstance(said, str):
+            return [said] if said else []
+        if callable(said) or not isinstance(said, Iterable):
+            raise SpecError(f"check({_name(invariant)}): must be an invariant, such as recovers_within(60)")
+        return said
+
+
+def _name(invariant: object) -> str:
+    return str(getattr(invariant, "__name__", repr(invariant)))

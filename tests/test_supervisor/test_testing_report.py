@@ -1,0 +1,97 @@
+"""What a failed check tells a person, word for word."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from virtual import agent
+
+from orchestree.supervisor.orchestrator import Orchestrator
+from orchestree.supervisor.predicting import simulate
+from orchestree.supervisor.simulation.timeline import timeline
+from orchestree.supervisor.states import RunMode
+from orchestree.supervisor.testing import (
+    CheckFailed,
+    Schedule,
+    SupervisedTree,
+    parse_fault,
+    recovers_within,
+    stays_within,
+    supervised,
+)
+
+pytestmark = pytest.mark.policy
+
+
+def shop() -> Orchestrator:
+    config = Orchestrator.Config(run_mode=RunMode.DAEMON, max_restarts=2, max_seconds=60)
+    return Orchestrator(config, [agent("mailer"), agent("api")])
+
+
+def test_a_failed_check_tells_what_is_wrong_what_led_to_it_and_what_happened() -> None:
+    with supervised(shop(), seed=3) as t:
+        t.run(Schedule(["mailer: crash at 1s", "mailer: crash at 2s", "mailer: crash at 10s"], 10))
+        with pytest.raises(CheckFailed) as caught:
+            t.check(recovers_within(30), stays_within(max_starts_per_minute=2))
+        told, chart = str(caught.value).split("\n\nSimulated ", 1)
+        assert t.timeline() == f"Simulated {chart}"
+    why = "the root supervisor gave up at 10 s: too many restarts, the last failure was that of 'mailer'"
+    assert told.splitlines() == [
+        "3 things must not be so:",
+        f"  recovers_within(30): 'mailer' went down at 10 s and is not ready 30 s later: {why}",
+        f"  recovers_within(30): 'api' went down at 10 s and is not ready 30 s later: {why}",
+        "  stays_within(max_starts_per_minute=2): 'mailer' was started 3 times in the minute from 0 s on",
+        "",
+        "3 faults led to it. To see that again:",
+        "  orchestree simulate TARGET --until 40s --seed 3 \\",
+        '    --fault "mailer: crash at 1s" \\',
+        '    --fault "mailer: crash at 2s" \\',
+        '    --fault "mailer: crash at 10s"',
+    ]
+    assert [finding.invariant for finding in caught.value.findings][1:] == [
+        "recovers_within(30)",
+        "stays_within(max_starts_per_minute=2)",
+    ]
+    assert len(caught.value.faults) == 3
+
+
+def test_the_faults_of_the_report_lead_to_the_same_again() -> None:
+    with supervised(shop(), seed=3) as t:
+        t.advance(5)
+        t.run(Schedule(["mailer: crash every 2s", "api: hang at 1s for 5s"], 10))
+        with pytest.raises(CheckFailed) as caught:
+            t.check(recovers_within(30))
+        lines = re.findall(r'--fault "(.*)"', str(caught.value))
+        again = simulate(shop(), [parse_fault(line) for line in lines], until=t.now, seed=3)
+    assert timeline(again) == t.timeline()
+
+
+def always(t: SupervisedTree) -> list[str]:
+    return [f"number {number}" for number in range(8)]
+
+
+def test_a_long_report_is_cut() -> None:
+    with supervised([agent("worker")]) as t:
+        t.run(Schedule([f"worker: crash at {moment}s" for moment in range(60)], 60))
+        with pytest.raises(CheckFailed) as caught:
+            t.check(always)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "8 things must not be so:"
+    assert lines[5:7] == ["  always: number 4", "  ... and 3 more"]
+    assert lines[-1] or len(lines) < 90
+    assert "    ... and 20 more faults" in lines
+    assert '    --fault "worker: crash at 39s"' in lines
+
+
+def test_a_report_without_faults_says_so_and_one_with_orders_names_them() -> None:
+    with supervised([agent("worker")]) as t:
+        t.stop_agent("worker")
+        with pytest.raises(CheckFailed) as caught:
+            t.check(always)
+    told = str(caught.value)
+    assert "\nNo fault was asked for.\nThe test also asked, which a simulation cannot:\n  at 0 s: stop worker\n" in told
+
+
+def test_a_failed_check_is_an_assertion_error_that_a_test_can_expect() -> None:
+    assert issubclass(CheckFailed, AssertionError)
