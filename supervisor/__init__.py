@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         SpecError as SpecError,
         StartError as StartError,
     )
-    from orchestree.supervisor.simulation.explanation import Explanation as Explanation
+    from orchestree.supervisor.simulation.explained.explanation import Explanation as Explanation
     from orchestree.supervisor.simulation.replay_result import Replay as Replay
     from orchestree.supervisor.simulation.result import Simulation as Simulation
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from orchestree.agents.base import BaseAgent
-from orchestree.supervisor.simulation.explanation import Explanation as Explanation, explanation_of
+from orchestree.supervisor.simulation.explained.explanation import Explanation as Explanation, explanation_of
 
 from .predicting import blueprint_of, without_collections
 from .spec import ChildEntry

@@ -115,7 +115,7 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "waiter",
     ]
 )
-PURE_SUBFOLDERS: Final = frozenset({"supervisor/simulation"})
+PURE_TREES: Final = ("supervisor/simulation/",)
 PURE_AGENTS: Final = frozenset({"ends", "metric_data", "metric_rules", "run_id"})
 
 # What predicts, explains and tests asks the core, and looks at data; it takes nothing from what decides, but for
@@ -223,7 +223,7 @@ class Source:
     @property
     def is_pure(self) -> bool:
         pure = {"agents": PURE_AGENTS, "supervisor": PURE_SUPERVISOR}.get(self.folder, frozenset())
-        if self.folder == "strategies" or self.path.parent.relative_to(ROOT).as_posix() in PURE_SUBFOLDERS:
+        if self.folder == "strategies" or self.name.startswith(PURE_TREES):
             return True
         return self.path.parent.parent == ROOT and self.path.stem in pure
 

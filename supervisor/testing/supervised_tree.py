@@ -21,8 +21,8 @@ from orchestree.supervisor.predicting import seeded_simulator
 from orchestree.supervisor.simulation.fault_lines import parse_fault
 from orchestree.supervisor.simulation.faults import Complete, Crash, Fault, Hang, cannot_happen
 from orchestree.supervisor.simulation.result import EventLog, Simulation, result_of
+from orchestree.supervisor.simulation.shown.timeline import timeline
 from orchestree.supervisor.simulation.simulator import Simulator
-from orchestree.supervisor.simulation.timeline import timeline
 from orchestree.supervisor.spec import ChildEntry
 from orchestree.supervisor.states import RUNNING_STATES
 from orchestree.supervisor.status import Status, status_of

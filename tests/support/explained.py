@@ -11,14 +11,14 @@ from orchestree.strategies.backoff import Backoff
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.explaining import ends_at_once, explain
 from orchestree.supervisor.simulation.blueprint import Blueprint
-from orchestree.supervisor.simulation.courses import Moment
-from orchestree.supervisor.simulation.explanation import (
+from orchestree.supervisor.simulation.explained.courses import Moment
+from orchestree.supervisor.simulation.explained.explanation import (
     AgentExplained,
     Explanation,
     SupervisorExplained,
     explanation_of,
 )
-from orchestree.supervisor.simulation.lints import Warned
+from orchestree.supervisor.simulation.explained.lints import Warned
 from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 

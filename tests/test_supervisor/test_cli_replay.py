@@ -84,7 +84,7 @@ def test_it_tells_of_any_moment_of_any_run() -> None:
     )
     assert done.exit_code == 0
     assert f"event {first[1].seq}, run 2" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("decided: restarted after 0.01 s (jitter 0.25, drawn 0.")
+    assert done.stdout.splitlines()[-1].startswith("decided: restarted after 0.01 s (jitter 0.25, drawn ")
 
 
 def test_without_a_path_it_prints_a_table_of_all_decisions() -> None:

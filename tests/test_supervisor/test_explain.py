@@ -13,8 +13,8 @@ from orchestree.strategies.errors import NotFound, SpecError
 from orchestree.strategies.rules import Rule
 from orchestree.supervisor.explaining import explain
 from orchestree.supervisor.orchestrator import Orchestrator
-from orchestree.supervisor.simulation.courses import Course
-from orchestree.supervisor.simulation.probing import MOST_FAILURES
+from orchestree.supervisor.simulation.explained.courses import Course
+from orchestree.supervisor.simulation.explained.probing import MOST_FAILURES
 from orchestree.supervisor.spec import SupervisorEntry
 
 pytestmark = pytest.mark.policy

@@ -16,8 +16,8 @@ from orchestree.agents.base import BaseAgent
 from orchestree.strategies.backoff import Backoff
 from orchestree.supervisor.explaining import ends_at_once, explain
 from orchestree.supervisor.orchestrator import Orchestrator
-from orchestree.supervisor.simulation.explanation import Explanation
-from orchestree.supervisor.simulation.probing import MOST_FAILURES
+from orchestree.supervisor.simulation.explained.explanation import Explanation
+from orchestree.supervisor.simulation.explained.probing import MOST_FAILURES
 from orchestree.supervisor.spec import AgentEntry, ChildEntry
 from orchestree.supervisor.states import RunMode
 

@@ -17,8 +17,8 @@ from orchestree.supervisor.events import AgentCrashed, AgentParked, AgentRestart
 from orchestree.supervisor.explaining import explain
 from orchestree.supervisor.predicting import simulate
 from orchestree.supervisor.simulation.blueprint import Blueprint
-from orchestree.supervisor.simulation.courses import SHOWN_DELAYS, Moment
-from orchestree.supervisor.simulation.explanation import AgentExplained
+from orchestree.supervisor.simulation.explained.courses import SHOWN_DELAYS, Moment
+from orchestree.supervisor.simulation.explained.explanation import AgentExplained
 from orchestree.supervisor.simulation.faults import Crash
 from orchestree.supervisor.simulation.result import Simulation
 from orchestree.supervisor.spec import ChildEntry, SupervisorEntry

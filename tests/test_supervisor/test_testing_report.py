@@ -9,7 +9,7 @@ from virtual import agent
 
 from orchestree.supervisor.orchestrator import Orchestrator
 from orchestree.supervisor.predicting import simulate
-from orchestree.supervisor.simulation.timeline import timeline
+from orchestree.supervisor.simulation.shown.timeline import timeline
 from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.testing import (
     CheckFailed,

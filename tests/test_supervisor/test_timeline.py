@@ -11,11 +11,11 @@ from tenacity import stop_after_attempt
 from orchestree.agents import Agent
 from orchestree.strategies import Backoff
 from orchestree.supervisor import AgentEntry, Orchestrator, RunMode, SupervisorEntry, simulate
-from orchestree.supervisor.simulation.chart import Course, Spell, axis, legend, row
-from orchestree.supervisor.simulation.highlights import MOST_LINES
 from orchestree.supervisor.simulation.result import Simulation
+from orchestree.supervisor.simulation.shown.chart import Course, Spell, axis, legend, row
+from orchestree.supervisor.simulation.shown.highlights import MOST_LINES
+from orchestree.supervisor.simulation.shown.timeline import timeline
 from orchestree.supervisor.simulation.simulator import StateChange
-from orchestree.supervisor.simulation.timeline import timeline
 from orchestree.supervisor.states import AgentState as S
 
 pytestmark = pytest.mark.policy

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from orchestree.agents.ends import Cause
 from orchestree.supervisor.phrases import counted, listed, ordinal
-from orchestree.supervisor.simulation.courses import SHOWN_DELAYS
-from orchestree.supervisor.simulation.policy_words import seconds
+from orchestree.supervisor.simulation.explained.courses import SHOWN_DELAYS
+from orchestree.supervisor.simulation.explained.policy_words import seconds
 
 from .human import printable
 
 if TYPE_CHECKING:
-    from orchestree.supervisor.simulation.courses import Course, Moment
-    from orchestree.supervisor.simulation.explanation import (
+    from orchestree.supervisor.simulation.explained.courses import Course, Moment
+    from orchestree.supervisor.simulation.explained.explanation import (
         AgentExplained,
         Explanation,
         SupervisorExplained,
         Touched,
     )
-    from orchestree.supervisor.simulation.lints import Warned
-    from orchestree.supervisor.simulation.policy_words import PolicyWords
-    from orchestree.supervisor.simulation.probing import Forecast, Shared
+    from orchestree.supervisor.simulation.explained.lints import Warned
+    from orchestree.supervisor.simulation.explained.policy_words import PolicyWords
+    from orchestree.supervisor.simulation.explained.probing import Forecast, Shared
 
 _T = TypeVar("_T")
 

@@ -145,7 +145,7 @@ def simulate(
 
 
 def _print_timeline(simulation: Simulation, width: int | None) -> None:
-    from orchestree.supervisor.simulation.timeline import timeline
+    from orchestree.supervisor.simulation.shown.timeline import timeline
 
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
     click.echo(timeline(simulation, width=width or columns))

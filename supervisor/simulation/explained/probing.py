@@ -17,14 +17,14 @@ from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.events import SupervisorTerminated
 from orchestree.supervisor.inputs import StopTree
 from orchestree.supervisor.outcome import crashed
+from orchestree.supervisor.simulation.blueprint import Blueprint, walk_entries
+from orchestree.supervisor.simulation.faults import Complete, Crash, Down, IgnoreStop
+from orchestree.supervisor.simulation.simulator import Said, Simulator
 from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 
-from .blueprint import Blueprint, walk_entries
 from .courses import Course, as_of, course_of
-from .faults import Complete, Crash, Down, IgnoreStop
 from .places import alone, backoff_of, place_of
-from .simulator import Said, Simulator
 
 LONGEST: Final = 0.0
 """Draw of the longest delay that jitter allows."""

@@ -17,9 +17,8 @@ from orchestree.supervisor.events import (
     SupervisorStarted,
     SupervisorTerminated,
 )
+from orchestree.supervisor.simulation.simulator import Said, Simulator
 from orchestree.supervisor.states import AgentState
-
-from .simulator import Said, Simulator
 
 SHOWN_DELAYS: Final = 8
 _GAVE_UP: Final = frozenset({Cause.MAX_RESTARTS, Cause.ESCALATED})

@@ -10,9 +10,8 @@ from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.event_types import EventType
 from orchestree.supervisor.events import AgentCrashed, Event
 from orchestree.supervisor.phrases import duration
+from orchestree.supervisor.simulation.result import Simulation
 from orchestree.supervisor.states import AgentState
-
-from .result import Simulation
 
 MOST_LINES: Final = 16
 _TOLD: Final = (

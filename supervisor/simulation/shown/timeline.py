@@ -9,15 +9,15 @@ from typing import Final
 
 from orchestree.agents.ends import Cause
 from orchestree.supervisor.phrases import MOST_NAMES, counted, duration
+from orchestree.supervisor.simulation.durations import in_words
+from orchestree.supervisor.simulation.fault_lines import line_of
+from orchestree.supervisor.simulation.faults import Hang, Moments
+from orchestree.supervisor.simulation.result import AgentOutcome, GaveUp, Simulation
 from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
 
 from .chart import Course, Spell, axis, legend, row
-from .durations import in_words
-from .fault_lines import line_of
-from .faults import Hang, Moments
 from .highlights import highlights
 from .outcome_table import figures, label
-from .result import AgentOutcome, GaveUp, Simulation
 
 LEAST_WIDTH: Final = 40
 MOST_ROWS: Final = 20

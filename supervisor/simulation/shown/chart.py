@@ -11,10 +11,9 @@ from itertools import pairwise, zip_longest
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from orchestree.supervisor.simulation.durations import in_words
+from orchestree.supervisor.simulation.simulator import StateChange
 from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
-
-from .durations import in_words
-from .simulator import StateChange
 
 LEAST_GAP: Final = 9
 """Characters from one tick of the axis to the next, at least: the longest label and a blank."""

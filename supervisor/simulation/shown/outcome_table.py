@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from orchestree.supervisor.phrases import duration
+from orchestree.supervisor.simulation.result import AgentOutcome, Simulation
 from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
-
-from .result import AgentOutcome, Simulation
 
 LONGEST_NAME: Final = 24
 _GAP: Final = "  "

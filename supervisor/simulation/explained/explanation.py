@@ -9,11 +9,11 @@ from typing import Final
 from orchestree.agents.base import BaseAgent
 from orchestree.strategies.errors import NotFound, did_you_mean
 from orchestree.supervisor.core import Core
+from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.tree import AgentNode, AnyNode, Node, SupervisorNode
 
-from .blueprint import Blueprint
 from .lints import Warned, warnings_of
 from .places import backoff_of, is_below
 from .policy_words import PolicyWords, words_for_agent, words_for_supervisor

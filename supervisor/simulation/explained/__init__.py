@@ -1,0 +1,1 @@
+"""What `explain` says of a tree, read off simulations. Pure."""

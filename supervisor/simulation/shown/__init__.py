@@ -1,0 +1,1 @@
+"""What came of a simulation, as a person reads it. Pure."""
