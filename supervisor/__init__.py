@@ -96,7 +96,7 @@ else:
             ".predicting": "simulate",
             ".reading": "Stats",
             ".registry": "Partitions Supervisor",
-            ".simulation.explanation": "Explanation",
+            ".simulation.explained.explanation": "Explanation",
             ".replaying": "replay",
             ".simulation.replay_result": "Replay",
             ".simulation.result": "Simulation",
