@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 
 
@@ -41,4 +42,5 @@ class RestartWindow:
 
     def count(self, now: float) -> int:
         """Return how many recorded restarts lie within the window at `now`. Any thread, also while one is recorded."""
-        return sum(1 for stamp in self._stamps.copy() if now - stamp <= self.max_seconds)
+        stamps = list(self._stamps)
+        return len(stamps) - bisect_left(stamps, True, key=lambda stamp: now - stamp <= self.max_seconds)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         StartError as StartError,
     )
     from orchestree.supervisor.simulation.explained.explanation import Explanation as Explanation
-    from orchestree.supervisor.simulation.replay_result import Replay as Replay
+    from orchestree.supervisor.simulation.replayed.replay_result import Replay as Replay
     from orchestree.supervisor.simulation.result import Simulation as Simulation
 
     from .event_subscriptions import Subscription as Subscription
@@ -98,7 +98,7 @@ else:
             ".registry": "Partitions Supervisor",
             ".simulation.explained.explanation": "Explanation",
             ".replaying": "replay",
-            ".simulation.replay_result": "Replay",
+            ".simulation.replayed.replay_result": "Replay",
             ".simulation.result": "Simulation",
             ".spec": "INHERIT AgentEntry ChildEntry Policy SupervisorEntry",
             ".states": "AgentState RunMode",

@@ -160,7 +160,8 @@ class OrchestratorConfig(StrictConfig):
 
     def settings(self, choose_next: ChooseNext | None) -> Settings:
         """Return what the core of this tree is built from; `choose_next` as it is there."""
-        seed = random.getrandbits(53)  # a number that every reader of JSON can hold
+        # Not from the random numbers of the program, which are its own; so long that every reader of JSON can hold it.
+        seed = random.SystemRandom().getrandbits(53)
         return Settings(
             name=self.name,
             run_mode=self.run_mode,

@@ -16,7 +16,7 @@ class Deadline:
     """A moment (monotonic seconds) and what to do then.
 
     Attributes:
-        silent: what is done then is no event, so that a log does not show when that was; see `replay`.
+        silent: what is done then need not be an event, so a log need not show when that was; see `replay`.
     """
 
     at: float

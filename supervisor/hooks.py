@@ -74,6 +74,11 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
+def raise_failure(handler: str, error: BaseException) -> None:
+    """Raise what a hook has raised: in a simulation there is no tree that it must not hurt."""
+    raise error
+
+
 def chooser(choose_next: Callable[[tuple[str, ...]], str | None], failed: Failed) -> ChooseNext:
     """Return ``choose_next`` for the core: a raise means the default."""
 

@@ -25,7 +25,7 @@ from .draft import Draft
 from .driver import Driver
 from .event_manager import EventManager
 from .events import HandlerFailed
-from .hooks import Hooks, chooser, classifier, describe
+from .hooks import Failed, Hooks, chooser, classifier, describe, raise_failure
 from .inputs import Reconfigure, RegisterChild, StartTree, StopTree, UnregisterChild
 from .joining import alert_result, simple_join
 from .lifecycle_log import LifecycleLog
@@ -166,8 +166,8 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         """
         if self._driver is not None:
             raise SpecError("this orchestrator has been started: make a new one to simulate, explain or replay it")
-        classify = classifier(self.classify_exit, self._handler_failed) if self.overrides("classify_exit") else None
-        return Blueprint(self._root_entry(self._draft.children()), self._settings(), classify)
+        classify = classifier(self.classify_exit, raise_failure) if self.overrides("classify_exit") else None
+        return Blueprint(self._root_entry(self._draft.children()), self._settings(raise_failure), classify)
 
     # Life
 
@@ -308,7 +308,8 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
                 raise NotRunning("an orchestrator starts once; make a new one")
             if self.config.agents_loop == "caller" and caller_loop is None:
                 raise SpecError("agents_loop='caller': start it with `async with` or `await run()`")
-            core = Core(self._root_entry(self.before_start(self._draft.children())), self._settings())
+            root = self._root_entry(self.before_start(self._draft.children()))
+            core = Core(root, self._settings(self._handler_failed))
             with self._giving_up_start():
                 self.services.open()
                 core.world.settings = self.services.shown_in(core.world.settings)
@@ -380,9 +381,8 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
         self.services.close()
 
     def _handler_failed(self, handler: str, error: BaseException) -> None:
-        if self._driver is None:
-            raise error  # in a simulation, where there is no tree that it must not hurt
-        self._driver.emit_soon(HandlerFailed(handler, describe(error)))
+        if self._driver is not None:
+            self._driver.emit_soon(HandlerFailed(handler, describe(error)))
 
     def _read(self) -> TreeReader:
         if (reader := self._reader) is not None:
@@ -392,6 +392,6 @@ class Orchestrator(Registry, Readable, Steerable, Hooks):
     def _root_entry(self, children: Iterable[ChildEntry]) -> SupervisorEntry:
         return replace(self._draft.root, children=children)  # type: ignore[arg-type]  # which the specification checks
 
-    def _settings(self) -> Settings:
-        choose_next = chooser(self.choose_next, self._handler_failed)
+    def _settings(self, on_failed: Failed) -> Settings:
+        choose_next = chooser(self.choose_next, on_failed)
         return self.config.settings(choose_next if self.overrides("choose_next") else None)

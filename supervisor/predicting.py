@@ -8,18 +8,19 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestree.strategies import checks
 from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.simulation.blueprint import Blueprint
-from orchestree.supervisor.simulation.durations import parse_seconds
+from orchestree.supervisor.simulation.durations import in_words, parse_seconds
 from orchestree.supervisor.simulation.fault_lines import parse_fault
 from orchestree.supervisor.simulation.faults import Fault
+from orchestree.supervisor.simulation.limits import DEFAULT_MAX_EVENTS, LONGEST_S
 from orchestree.supervisor.simulation.result import Simulation, result_of
-from orchestree.supervisor.simulation.simulator import DEFAULT_MAX_EVENTS, Simulator
+from orchestree.supervisor.simulation.simulator import Simulator
 
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
 
@@ -45,9 +46,10 @@ def simulate(
             what they raise is raised here; `before_start` is not called), or entries, for a tree with the default
             configuration in `DAEMON` mode.
         faults: values, or lines such as ``"worker: crash every 7s"``, see `parse_fault`.
-        until: virtual seconds, or a text such as ``"24h"``.
-        seed: of jitter, and of faults whose times are drawn.
-        max_events: the simulation stops when so many events have happened, or moments of faults that led to none.
+        until: virtual seconds, or a text such as ``"24h"``; at most 100 years.
+        seed: of jitter, of faults whose times are drawn, and of policies that draw by themselves from ``random``.
+        max_events: the simulation stops when so many events have happened, or moments that led to none: of faults, and
+            of looks at agents with a ``watchdog`` or ``max_memory``.
 
     Raises:
         SpecError: the tree or a fault breaks a rule, or cannot happen to whom it names. NotFound: it names nobody.
@@ -64,15 +66,18 @@ def simulate(
 
 
 def seconds_of(field: str, value: float | str) -> float:
-    """Return `value` as seconds above 0; a text is a duration such as ``24h``.
+    """Return `value` as seconds above 0, at most 100 years; a text is a duration such as ``24h``.
 
     Raises:
         SpecError: it is none; names `field`.
     """
     try:
-        return checks.seconds(field, parse_seconds(value) if isinstance(value, str) else value, allow_zero=False)
+        seconds = checks.seconds(field, parse_seconds(value) if isinstance(value, str) else value, allow_zero=False)
     except SpecError:
         raise SpecError(f"{field}={value!r}: must be above 0 seconds: a number, or a duration such as '24h'") from None
+    if seconds > LONGEST_S:
+        raise SpecError(f"{field}={value!r}: must be at most {in_words(LONGEST_S)}, which is 100 years")
+    return seconds
 
 
 def _parsed(faults: Iterable[Fault | str]) -> list[Fault]:
@@ -111,7 +116,35 @@ def seeded_simulator(
     blueprint = blueprint_of(tree)
     jitter = random.Random(f"jitter {seed}").getrandbits(53)  # as `Config.settings` makes one
     settings = replace(blueprint.settings, draw=random.Random(jitter).random, seed=jitter)
-    return Simulator(replace(blueprint, settings=settings), random.Random(f"faults {seed}").random, max_events)
+    draw = random.Random(f"faults {seed}").random
+    return Simulator(replace(blueprint, settings=settings), draw, max_events, within=seeded_waits(seed))
+
+
+def seeded_waits(seed: int) -> AbstractContextManager[None]:
+    """Return a context in which what the module `random` draws comes from `seed`; it can be entered again and again.
+
+    For policies that draw by themselves, such as ``wait_random_exponential`` of tenacity. Each time it goes on where it
+    was left last; what is drawn outside is neither changed nor seen. A thread that draws meanwhile takes numbers away.
+    """
+    return _SeededWaits(seed)
+
+
+class _SeededWaits(AbstractContextManager[None]):
+    """See `seeded_waits`."""
+
+    def __init__(self, seed: int) -> None:
+        """Begin with `seed`."""
+        self._inside = random.Random(f"waits {seed}").getstate()
+
+    def __enter__(self) -> None:
+        """Draw from here on."""
+        self._outside = random.getstate()
+        random.setstate(self._inside)
+
+    def __exit__(self, *error: object) -> None:
+        """Draw again as before."""
+        self._inside = random.getstate()
+        random.setstate(self._outside)
 
 
 def blueprint_of(tree: Orchestrator | ChildEntry | Iterable[ChildEntry]) -> Blueprint:

@@ -6,15 +6,18 @@ Nothing is started: no thread, no process, no clock.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestree.supervisor.simulation.blueprint import Blueprint
-from orchestree.supervisor.simulation.replay_log import checked, missing_messages
-from orchestree.supervisor.simulation.replay_result import Replay
-from orchestree.supervisor.simulation.replayer import Replayer
+from orchestree.supervisor.simulation.replayed.leaving_out import added, with_registered
+from orchestree.supervisor.simulation.replayed.log import checked, missing_messages
+from orchestree.supervisor.simulation.replayed.replay_result import Replay
+from orchestree.supervisor.simulation.replayed.replayer import Replayer
 
 from .events import Event
+from .phrases import listed
 from .predicting import blueprint_of
 from .spec import ChildEntry
 
@@ -31,8 +34,9 @@ def replay(events: Iterable[Event], tree: Orchestrator | ChildEntry | Iterable[C
     Args:
         events: all of one run, in order, from ``ORCHESTRATOR_STARTED`` on: of `Orchestrator.history`, a history file or
             a `Simulation`. The end may be missing.
-        tree: that the events are of, as for `simulate`; with what a hook ``before_start`` adds. An event log holds no
-            policies: those are functions. Hooks are not called: what they answered is in the log.
+        tree: that the events are of, as for `simulate`; with what a hook ``before_start`` adds (what it leaves out may
+            be there). An event log holds no policies: those are functions. Hooks are not called: what they answered
+            is in the log.
 
     Raises:
         SpecError: these are not the events of one run, or some are missing; or the tree breaks a rule.
@@ -43,18 +47,44 @@ def replay(events: Iterable[Event], tree: Orchestrator | ChildEntry | Iterable[C
 def replay_of(events: Iterable[Event], blueprint: Blueprint) -> Replay:
     """Do what `replay` does, with a tree as a core gets it."""
     log = checked(events)
-    replayer = Replayer(blueprint, log, _seeded)
+    tree, left_out = with_registered(blueprint, log)
+    replayer, believes = Replayer(tree, log, _seeded), False
     replayer.run()
-    lost = missing_messages(log)
-    paths = {event.path for event in log} | set(replayer.core.world.nodes)
+    if replayer.divergence is not None and replayer.is_unsure:
+        believer = Replayer(tree, log, _seeded, believes=True)
+        believer.run()
+        if believes := believer.taken > replayer.taken:
+            replayer = believer
+    assumptions = _assumptions(log, left_out, replayer, believes=believes)
+    divergence = replayer.divergence
+    if divergence is not None and (more := added(blueprint, log)):
+        divergence = replace(divergence, hint=f"a hook before_start may have added {listed(more)}: register that too")
+    elif divergence is not None and replayer.is_unsure:
+        divergence = replace(divergence, hint=f"assumed: {assumptions[-1]}")
     return Replay(
         events=replayer.steps[: replayer.taken] or log[:1],
         commands=tuple(replayer.commands),
         decisions=tuple(replayer.decisions),
-        divergence=replayer.divergence,
-        assumptions=(*replayer.assumptions, *([f"{lost} messages of agents are missing in the log"] if lost else [])),
-        paths=frozenset(paths),
+        divergence=divergence,
+        assumptions=tuple(assumptions),
+        paths=frozenset({event.path for event in log} | set(replayer.core.world.nodes)),
     )
+
+
+def _assumptions(log: Sequence[Event], left_out: tuple[str, ...], replayer: Replayer, *, believes: bool) -> list[str]:
+    """Return what was taken for what the log does not say; policies last."""
+    found = []
+    if lost := missing_messages(log):
+        found.append(f"{lost} messages of agents are missing in the log")
+    if left_out:
+        found.append(f"the log does not name {listed(left_out)}: a hook before_start has left that out")
+    found += replayer.assumptions
+    if replayer.came:
+        policy = "what the log says that it decided" if believes else "the default"
+        found.append(f"{listed(tuple(replayer.came))} came while the tree ran: policy is taken for {policy}")
+    elif believes:
+        found.append("policy that the log does not say is taken for what the log says that it decided")
+    return found
 
 
 def _seeded(seed: int) -> Callable[[], float]:

@@ -178,11 +178,12 @@ class SupervisorNode(Node):
             case Strategy.REST_FOR_ONE:
                 return self.sequence[bisect_left(self.sequence, node.position, key=_position) :]
             case Strategy.DEPENDENTS:
-                return self._with_dependents(node)
+                return self.with_dependents(node)
             case _:
                 assert_never(strategy)
 
-    def _with_dependents(self, node: Node) -> list[Node]:
+    def with_dependents(self, node: Node) -> list[Node]:
+        """Return `node` and the siblings that depend on it, directly or through others, in start order."""
         found = {node: None}
         trail = [node]
         while trail:

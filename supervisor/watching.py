@@ -120,12 +120,11 @@ def limits_anew(world: World, node: AgentNode, changed: set[str]) -> None:
         _limit_recycling(world, node, watch)
 
 
-def _set(world: World, node: AgentNode, name: str, moment: float, action: Action) -> None:
+def _set(world: World, node: AgentNode, name: str, moment: float, action: Action, *, silent: bool = True) -> None:
     """Have `action` called at `moment`, or now if that is over; it is told when it was due."""
     watch = node.watch
     assert watch is not None
     due = max(moment, world.now)
-    silent = action is not _overdue
     watch.deadlines[name] = world.deadlines.add(due, lambda: action(world, node, watch, due), silent=silent)
 
 
@@ -201,7 +200,7 @@ def _limit_recycling(world: World, node: AgentNode, watch: Watch) -> None:
     shutdown = node.entry.shutdown
     if shutdown != "infinity":
         seconds = 0.0 if isinstance(shutdown, str) else shutdown
-        _set(world, node, "recycling", watch.recycling_since + seconds, _overdue)
+        _set(world, node, "recycling", watch.recycling_since + seconds, _overdue, silent=False)
 
 
 def _overdue(world: World, node: AgentNode, watch: Watch, due: float) -> None:

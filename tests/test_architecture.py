@@ -130,13 +130,18 @@ DECIDES: Final = frozenset(
 )
 TAKEN_FROM_DECISIONS: Final = {
     "orchestree.supervisor.outcome crashed": "tells a crash in the log, whose data is made only when somebody looks",
+    **dict.fromkeys(
+        [f"orchestree.supervisor.decision {name}" for name in ("Again", "Decision", "Finish", "GiveUp", "Park")]
+        + ["orchestree.supervisor.decision comes_back"],
+        "a replay tells it",
+    ),
     "orchestree.supervisor.streaks current_streak": "a replay shows the streak that a decision was made with",
     "orchestree.supervisor.streaks stable_after": "a replay shows it",
     "orchestree.supervisor.watching MEASURE_EVERY_S": "a replay says when an answer must have come",
 }
 DECIDING_CALLS: Final = frozenset({"RestartWindow", "decide", ".verdict"})
 ALLOWED_CALLS: Final = {
-    "supervisor/simulation/replay_foresight.py node.backoff.verdict()": "what was drawn, in a log without a seed",
+    "supervisor/simulation/replayed/foresight.py node.backoff.verdict()": "what was drawn, in a log without a seed",
 }
 
 IMPURE_MODULES: Final = frozenset(

@@ -34,12 +34,16 @@ class Blueprint:
         entries = dict(walk_entries(self.root))
         if path not in entries:
             raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, entries)}")
-        below = f"{path}/" if path else ""
         return {
             where: entry
             for where, entry in entries.items()
-            if isinstance(entry, AgentEntry) and (where == path or where.startswith(below))
+            if isinstance(entry, AgentEntry) and is_at_or_below(where, path)
         }
+
+
+def is_at_or_below(path: str, above: str) -> bool:
+    """Return whether `path` is `above`, or stands somewhere below it; ``""`` is the root."""
+    return above == "" or path == above or path.startswith(f"{above}/")
 
 
 def walk_entries(entry: ChildEntry, path: str = "") -> Iterator[tuple[str, ChildEntry]]:

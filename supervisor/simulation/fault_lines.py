@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from orchestree.strategies.errors import SpecError, did_you_mean
 from orchestree.supervisor.phrases import counted
 
+from .crash_names import check_spelling
 from .durations import in_words, parse_seconds
 from .faults import PHASES, Complete, Crash, Down, Fault, Hang, IgnoreStop, Moments, SlowStart
 
@@ -90,6 +91,7 @@ class _Line:
             self._read_clause(form)
         self._check_together(form)
         try:
+            check_spelling(str(self.fields.get("exception", "")))
             return form.make("" if self.path == "/" else self.path, **form.fields, **self.fields)
         except SpecError as error:
             raise self.wrong(str(error)) from None
@@ -222,8 +224,7 @@ def line_of(fault: Fault) -> str:
             begins = "at"
     if fault.at is not None and (isinstance(fault, Moments) or fault.at or fault.until != math.inf):
         words.append(f"{begins} {in_words(fault.at)}")
-    if fault.until != math.inf:
-        words.append(f"to {in_words(fault.until)}")
+    words += [f"to {in_words(fault.until)}"] if fault.until != math.inf else []
     if isinstance(fault, Hang) and fault.lasts != math.inf:
         words.append(f"for {in_words(fault.lasts)}")
     return " ".join(words)

@@ -6,36 +6,23 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from orchestree.agents.ends import NORMAL
 from orchestree.strategies.errors import NotFound, SpecError, did_you_mean
 
+from .blueprint import is_at_or_below
 from .fault_lines import line_of
 from .faults import Complete, Crash, Down, Fault, Hang, IgnoreStop, Moments, Occurrence, SlowStart, cannot_happen
-from .run_model import Executors, Habits, Reports, Run
-
-_new_tuple = tuple.__new__  # half the time of a call of the class; a day of crashes makes a million of them
-
-
-class Struck(NamedTuple):
-    """At `now` a fault did something to the agent at `path`; of a `Down`: it ended the run."""
-
-    now: float
-    fault: Fault
-    path: str
+from .pretended_run import Habits, Run
+from .run_model import Executors, Reports
 
 
 class FaultPlan:
-    """Leaves faults on the agenda of `executors`.
-
-    Attributes:
-        struck: what they have done, in order.
-    """
+    """Leaves faults on the agenda of `executors`, and has them happen."""
 
     def __init__(self, executors: Executors, draw: Callable[[], float]) -> None:
         """Plan nothing yet; `draw` gives numbers in [0, 1) for faults whose times are drawn."""
-        self.struck: list[Struck] = []
         self._executors = executors
         self._draw = draw
 
@@ -63,8 +50,11 @@ class FaultPlan:
 
     def _named(self, fault: Fault) -> dict[str, Habits]:
         """Return the agents that `fault` names and can happen to; a supervisor's name spares those that it cannot."""
-        known, below = self._executors.habits, f"{fault.path}/" if fault.path else ""
-        named = {path: habits for path, habits in known.items() if path == fault.path or path.startswith(below)}
+        known = self._executors.habits
+        if fault.path in known:
+            named = {fault.path: known[fault.path]}
+        else:
+            named = {path: habits for path, habits in known.items() if is_at_or_below(path, fault.path)}
         if not named:
             hint = did_you_mean(fault.path, dict.fromkeys([*known, *(path.rpartition("/")[0] for path in known)]))
             raise NotFound(f"{line_of(fault)!r}: there is no agent at or below {fault.path or '/'!r}{hint}")
@@ -85,7 +75,9 @@ class FaultPlan:
 
         def strike(run: Run | None) -> Reports:
             nonlocal left
-            reports = self._strike(fault, path, run) if left > 0 else None
+            if left <= 0 or any(laid is fault for laid in habits.fails_in_setup):
+                return []  # what it laid for the next start lies there still
+            reports = self._strike(fault, path, run)
             left -= reports is not None
             return reports or []
 
@@ -107,6 +99,9 @@ class FaultPlan:
             habits.on_ready.append(on_ready)
             if (run := executors.live.get(path)) is not None and run.ready_at == begin:
                 on_ready(run)  # it has just become ready
+        elif isinstance(fault, Crash) and fault.phase == "setup" and fault.at == 0.0 and path not in executors.live:
+            next(moments)
+            strike_next()  # now, as the start that comes at this moment comes first otherwise
         else:
             plan_next()
 
@@ -145,26 +140,28 @@ class FaultPlan:
         run = self._executors.live.get(path)
         if run is None:
             return []
-        self.struck.append(Struck(self._executors.now, fault, path))
+        self._executors.strikes(fault, path)
         return self._executors.break_down(run)
 
     def _strike(self, fault: Occurrence, path: str, run: Run | None) -> Reports | None:
         """Have `fault` happen to `run` of the agent at `path`; return what is to be reported, None if it cannot."""
-        executors, reports = self._executors, Reports()
+        executors = self._executors
         match fault:
             case Crash(phase="setup") if run is None or not run.alive or run.ready:
                 executors.habits[path].fails_in_setup.append(fault)
+                return []
             case Crash(phase="teardown"):
                 executors.habits[path].fails_in_teardown = fault
+                return []
             case _ if run is None or not run.alive:
                 return None
             case Crash():
                 reports = executors.crash(run, fault)
             case Hang(lasts=lasts):
-                executors.hang(run, lasts)
+                reports = executors.hang(run, lasts)
             case Complete():
                 reports = executors.end(run, NORMAL)
             case _:
                 assert_never(fault)
-        self.struck.append(_new_tuple(Struck, (executors.now, fault, path)))
+        executors.strikes(fault, path)
         return reports

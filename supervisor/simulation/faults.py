@@ -7,9 +7,7 @@ from `at` on, before `until`. All times are seconds since the tree was started.
 
 from __future__ import annotations
 
-import builtins
 import math
-import re
 from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
 from typing import Final, Literal, get_args
@@ -19,6 +17,8 @@ from orchestree.strategies import checks
 from orchestree.strategies.errors import SpecError, did_you_mean
 from orchestree.supervisor.entry_fields import check_name
 
+from .crash_names import check_exception, check_signal, types_of
+
 CrashCause = Literal["exception", "exit", "signal", "oom", "lost"]
 CRASH_CAUSES: Final[tuple[CrashCause, ...]] = get_args(CrashCause)
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
@@ -26,8 +26,6 @@ PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 POSSIBLE: Final = MappingProxyType({"signal": ("process",), "oom": ("process",), "lost": ("process", "async")})
 """Executors that a cause can happen to, where not all can."""
 
-_SIGNAL: Final = re.compile(r"SIG[A-Z0-9]+")
-_CLASS: Final = re.compile(r"(?!SIG)[A-Z_]\w*|(?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*", re.ASCII)
 _DETAILS: Final = (
     ("exception", "exception", "RuntimeError"),
     ("exit_code", "exit", 1),
@@ -91,7 +89,7 @@ class Crash(Moments):
         cause: ``exception exit signal oom lost``; the last three only where the executor knows them.
         exception: name of the class, for `Rule`: of a builtin, or ``module.Class``; with ``cause="exception"``.
         exit_code: 1 to 255, with ``cause="exit"``.
-        signal: name, with ``cause="signal"``.
+        signal: name of one, with ``cause="signal"``.
     """
 
     _: KW_ONLY
@@ -109,10 +107,8 @@ class Crash(Moments):
                 raise SpecError(f"{name}={value!r}: must be one of {', '.join(known)}{did_you_mean(str(value), known)}")
         if checks.count("exit_code", self.exit_code, least=1) > 255:
             raise SpecError(f"exit_code={self.exit_code!r}: must be at most 255")
-        if not isinstance(self.signal, str) or not _SIGNAL.fullmatch(self.signal):
-            raise SpecError(f"signal={self.signal!r}: must be the name of a signal, such as 'SIGSEGV'")
-        if not isinstance(self.exception, str) or not _CLASS.fullmatch(self.exception):
-            raise SpecError(f"exception={self.exception!r}: must be the name of a class, such as 'ValueError'")
+        check_signal(self.signal)
+        check_exception(self.exception)
         for name, cause, default in _DETAILS:
             if self.cause != cause and (value := getattr(self, name)) != default:
                 raise SpecError(f"{name}={value!r}: needs cause={cause!r}, not {self.cause!r}")
@@ -125,7 +121,7 @@ class Crash(Moments):
             cause=cause,
             message=self._message(),
             phase=phase,
-            exception_types=_types_of(self.exception) if self.cause == "exception" else (),
+            exception_types=types_of(self.exception) if self.cause == "exception" else (),
             exit_code=self.exit_code if self.cause == "exit" else None,
             signal={"signal": self.signal, "oom": "SIGKILL"}.get(self.cause),
         )
@@ -145,7 +141,8 @@ class Crash(Moments):
 class Hang(Moments):
     """A run stops making progress and hears nothing any more, for `lasts` seconds.
 
-    So does a coroutine agent that blocks its event loop; that the others there are held up too is not simulated.
+    A process is killed for that, and a thread is wedged until it is over. A coroutine is taken to wait in an ``await``
+    that does not return, which a cancellation ends; one that blocks its event loop is not simulated.
     """
 
     _: KW_ONLY
@@ -195,7 +192,10 @@ class Down(Spell):
 
 @dataclass(frozen=True, slots=True)
 class SlowStart(Spell):
-    """Starts take `takes` seconds (``math.inf``: they never get ready)."""
+    """Starts take `takes` seconds (``math.inf``: they never get ready), and hear of a stop only when that is over.
+
+    When its time is up a process is killed, a coroutine cancelled, and a thread wedged until ``setup()`` returns.
+    """
 
     _: KW_ONLY
     takes: float
@@ -209,7 +209,10 @@ class SlowStart(Spell):
 
 @dataclass(frozen=True, slots=True)
 class IgnoreStop(Spell):
-    """Who is asked to stop goes on; a process can be killed, a thread or task only ends when this is over."""
+    """Who is asked to stop goes on: a process until it is killed, a coroutine until it is cancelled.
+
+    A thread goes on until this is over, and is wedged meanwhile.
+    """
 
 
 Occurrence = Crash | Hang | Complete
@@ -221,7 +224,8 @@ Fault = Occurrence | Down | SlowStart | IgnoreStop
 def cannot_happen(fault: Fault, executor: str) -> str | None:
     """Return why `fault` cannot happen to an agent of this executor; None if it can."""
     if isinstance(fault, Crash) and executor not in POSSIBLE.get(fault.cause, (executor,)):
-        return f"executor={executor!r} shares our process, cause={fault.cause!r} needs one of its own"
+        possible = " and ".join(POSSIBLE[fault.cause])
+        return f"executor={executor!r}, and cause={fault.cause!r} happens to {possible} agents only"
     return None
 
 
@@ -240,11 +244,3 @@ def _check_until(until: float, at: float | None) -> None:
         checks.seconds("until", until, allow_zero=False)
     if at is not None and until <= at:
         raise SpecError(f"until={until!r}: must be later than at={at!r}")
-
-
-def _types_of(name: str) -> tuple[str, ...]:
-    """Return the qualified names of a class and its bases, as a crash report has them."""
-    found = getattr(builtins, name, None)
-    if isinstance(found, type) and issubclass(found, BaseException):
-        return tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in found.__mro__[:-1])
-    return (name, "builtins.Exception", "builtins.BaseException")

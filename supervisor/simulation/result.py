@@ -11,12 +11,11 @@ from orchestree.agents.ends import Cause
 from orchestree.supervisor.event_json import to_json
 from orchestree.supervisor.events import TYPE_OF, AgentParked, Event, SupervisorTerminated
 from orchestree.supervisor.phrases import counted
-from orchestree.supervisor.states import AgentState
-from orchestree.supervisor.tree import SupervisorNode
+from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
 
 from .durations import in_words
-from .fault_plan import Struck
 from .faults import Fault
+from .pretended_run import Struck
 from .simulator import Said, Simulator, StateChange
 
 StoppedBy = Literal["until", "ended", "max_events"]
@@ -47,8 +46,12 @@ class EventLog(Sequence[Event]):
         return Event(place + 1, now, now, TYPE_OF[type(data)], emit.path, emit.incarnation, data)
 
     def __eq__(self, other: object) -> bool:
-        """Compare with another log."""
-        return self._said == other._said if isinstance(other, EventLog) else NotImplemented
+        """Compare with another log, or with any sequence of events."""
+        if isinstance(other, EventLog):
+            return len(self) == len(other) and all(one == two for one, two in zip(self._said, other._said, strict=True))
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -115,10 +118,12 @@ class Simulation:
         until: to when it was to go.
         ended_at: when it stopped: because of `until`, or because the tree ``ended``, or the log had `max_events`.
         faults: that were asked for.
-        struck: what they have done, in order; of what holds for a while only the runs that a `Down` has ended.
+        struck: what they have done, in order; of what holds for a while only the runs that a `Down` has ended. A crash
+            in ``setup`` or ``teardown`` stands there when a run ends by it.
         events: the log.
         agents: what became of each agent, by path, in start order.
         states: for each path, agents' and supervisors', the states that it had, oldest first.
+        starts: for each agent that was started, when.
         crashes: for each agent that crashed, when.
         parked: in order; one that was parked twice stands there twice.
         gave_up: supervisors that ended by their own decision, in order.
@@ -134,6 +139,7 @@ class Simulation:
     events: EventLog
     agents: Mapping[str, AgentOutcome]
     states: Mapping[str, Sequence[StateChange]]
+    starts: Mapping[str, Sequence[float]]
     crashes: Mapping[str, Sequence[float]]
     parked: tuple[Parked, ...]
     gave_up: tuple[GaveUp, ...]
@@ -148,6 +154,12 @@ class Simulation:
     def restarts(self) -> dict[str, int]:
         """How many restarts were decided for each agent, by path."""
         return {path: agent.restarts for path, agent in self.agents.items()}
+
+    @property
+    def unhealthy(self) -> dict[str, AgentState]:
+        """Which agents and supervisors are parked, failed or wedged at the end, by path."""
+        at_the_end = {path: changes[-1].state for path, changes in self.states.items() if changes}
+        return {path: state for path, state in at_the_end.items() if state in UNHEALTHY_STATES}
 
     def __repr__(self) -> str:
         """Return, say, ``<Simulation to 1d, seed 42: 3 crashes, 2 restarts, 1 parked; the tree fell at 7s>``."""
@@ -192,6 +204,7 @@ def result_of(simulator: Simulator, faults: Sequence[Fault], seed: int, until: f
         events=events,
         agents={path: _outcome(simulator, path, down_to) for path in simulator.executors.habits},
         states={path: tuple(changes) for path, changes in simulator.states.items()},
+        starts={path: tuple(moments) for path, moments in simulator.executors.starts.items()},
         crashes={path: tuple(moments) for path, moments in simulator.crashes.items()},
         parked=tuple(
             Parked(event.monotonic, event.path, event.data.why)
@@ -205,19 +218,15 @@ def result_of(simulator: Simulator, faults: Sequence[Fault], seed: int, until: f
 
 def _gave_up(simulator: Simulator, telling: Sequence[Event]) -> Iterator[GaveUp]:
     for event in telling:
-        data, node = event.data, simulator.core.world.find(event.path)
-        if (
-            isinstance(data, SupervisorTerminated)
-            and isinstance(node, SupervisorNode)
-            and data.reason.cause in (Cause.MAX_RESTARTS, Cause.ESCALATED)
-        ):
-            limits = node.entry.max_restarts, node.entry.max_seconds
+        data = event.data
+        if isinstance(data, SupervisorTerminated) and data.reason.cause in (Cause.MAX_RESTARTS, Cause.ESCALATED):
+            entry = simulator.supervisors[event.path]
+            limits = entry.max_restarts, entry.max_seconds
             yield GaveUp(event.monotonic, event.path, data.reason.cause, data.offender, *limits)
 
 
 def _outcome(simulator: Simulator, path: str, end: float) -> AgentOutcome:
     changes = simulator.states.get(path, [])
-    node = simulator.core.world.find(path)
     up_s = down_s = longest_s = spell_s = 0.0
     for place, (at, state) in enumerate(changes):
         lasted = (changes[place + 1].at if place + 1 < len(changes) else end) - at
@@ -231,8 +240,8 @@ def _outcome(simulator: Simulator, path: str, end: float) -> AgentOutcome:
     return AgentOutcome(
         path=path,
         state=changes[-1].state if changes else AgentState.REGISTERED,
-        starts=node.incarnation if node is not None else 0,
-        restarts=node.restarts_total if node is not None else 0,
+        starts=len(simulator.executors.starts.get(path, ())),
+        restarts=simulator.restarts.get(path, 0),
         crashes=len(simulator.crashes.get(path, ())),
         up_s=up_s,
         down_s=down_s,

@@ -1,18 +1,19 @@
 """What runs do in a simulated tree: become ready at once, go on for ever and stop when asked, unless a fault says so.
 
 Pure: an `Executors` never acts by itself. It is told what the core has decided and what time it is, says what there
-is to report, and leaves on `pending` what will happen later.
+is to report, and keeps an agenda of what will happen later (`next_moment`, `take_next`).
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
-from orchestree.agents.ends import NORMAL, Cause, CrashReport, ExitKind, ExitReason, abnormal
+from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, CrashReport, ExitKind, ExitReason, abnormal
 from orchestree.agents.executor import RunEnded, RunId, RunMemory, RunProgress, RunReady, RunReport
 from orchestree.supervisor.entry_fields import has_rounds
 from orchestree.supervisor.inputs import (
@@ -26,7 +27,8 @@ from orchestree.supervisor.inputs import (
 )
 from orchestree.supervisor.spec import AgentEntry
 
-from .faults import Crash, Down, IgnoreStop, SlowStart
+from .faults import Crash, Fault
+from .pretended_run import Ending, Habits, Run as Run, Struck
 
 Reports = list[RunReport]
 
@@ -40,53 +42,7 @@ _DOWN_AT_START: Final = CrashReport(
 )
 _KILLED: Final = CrashReport(cause=Cause.SIGNAL, message="killed by SIGKILL", signal="SIGKILL")
 
-
-@dataclass(eq=False, slots=True)
-class Run:
-    """One incarnation that pretends to run.
-
-    Attributes:
-        ready_at: when it became ready; None if it is not.
-        silent_since: since when it hangs; None while it makes progress.
-        hangs_until: when it goes on.
-        asked: whether it was asked to stop.
-        alive: whether it has not ended.
-    """
-
-    id: RunId
-    started: float
-    ready: bool = False
-    ready_at: float | None = None
-    silent_since: float | None = None
-    hangs_until: float = 0.0
-    asked: bool = False
-    alive: bool = True
-
-
-class _Ending(NamedTuple):
-    crash: Crash
-    reason: ExitReason
-    report: CrashReport
-
-
-@dataclass(eq=False, slots=True)
-class Habits:
-    """What the faults have to say about one agent, over all its runs.
-
-    Attributes:
-        fails_in_setup: crashes that wait for its next starts, first to last.
-        fails_in_teardown: crash that waits for the next end of a run.
-        on_ready: called with each run that becomes ready.
-    """
-
-    entry: AgentEntry
-    can_kill: bool
-    down: list[Down] = field(default_factory=list)
-    slow: list[SlowStart] = field(default_factory=list)
-    stubborn: list[IgnoreStop] = field(default_factory=list)
-    fails_in_setup: list[Crash] = field(default_factory=list)
-    fails_in_teardown: Crash | None = None
-    on_ready: list[Callable[[Run], None]] = field(default_factory=list)
+_new_tuple = tuple.__new__  # half the time of a call of the class; a day of crashes makes a million of them
 
 
 class Executors:
@@ -98,6 +54,8 @@ class Executors:
         lives: how many runs of each agent are alive; two, when one wedged and was replaced.
         doubled: when a run of which agent was started beside a live one, oldest first.
         habits: of each agent that is known.
+        starts: when runs of each agent were started, oldest first.
+        struck: what faults have done, in order.
     """
 
     def __init__(self) -> None:
@@ -107,8 +65,10 @@ class Executors:
         self.lives: dict[str, int] = {}
         self.doubled: list[tuple[float, str]] = []
         self.habits: dict[str, Habits] = {}
+        self.starts: defaultdict[str, list[float]] = defaultdict(list)
+        self.struck: list[Struck] = []
         self._runs: dict[RunId, Run] = {}
-        self._endings: dict[tuple[int, bool], _Ending] = {}
+        self._endings: dict[tuple[int, bool], Ending] = {}
         """How runs ended last by each crash, in setup and after: equal ends are one object, which a long log needs."""
         self._pending: list[tuple[float, int, Callable[[], Reports]]] = []
         self._serial = 0
@@ -146,7 +106,7 @@ class Executors:
             case KillRun():
                 return self._kill(run)
             case LookAtRun():
-                return [RunProgress(run.id, self.now if run.silent_since is None else run.silent_since)]
+                return self._answer_if_silent(run)
             case MeasureRun():
                 return [RunMemory(run.id, 0)]
             case RecycleRun():
@@ -166,6 +126,7 @@ class Executors:
         crash, self.habits[path].fails_in_teardown = self.habits[path].fails_in_teardown, None
         if crash is not None and reason.kind is not ExitKind.ABNORMAL:
             reason, report = crash.ending(in_setup=False)
+            self.strikes(crash, path)
         if report is not None and report.uptime_s != self.now - run.started:
             report = replace(report, uptime_s=self.now - run.started)
         return [RunEnded(run=run.id, reason=reason, report=report)]
@@ -175,16 +136,22 @@ class Executors:
         made = self._endings.get((id(crash), run.ready))
         if made is None or made.crash is not crash or made.report.uptime_s != self.now - run.started:
             reason, report = crash.ending(in_setup=not run.ready)
-            made = _Ending(crash, reason, replace(report, uptime_s=self.now - run.started))
+            made = Ending(crash, reason, replace(report, uptime_s=self.now - run.started))
             self._endings[id(crash), run.ready] = made
         return self.end(run, made.reason, made.report)
 
-    def hang(self, run: Run, lasts: float) -> None:
+    def strikes(self, fault: Fault, path: str) -> None:
+        """Note that `fault` does something to the agent at `path` now."""
+        self.struck.append(_new_tuple(Struck, (self.now, fault, path)))
+
+    def hang(self, run: Run, lasts: float) -> Reports:
         """Have a run make no progress and hear nothing for so many seconds."""
         if run.silent_since is None:
             run.silent_since = self.now
         run.hangs_until = max(run.hangs_until, self.now + lasts)
         self.later(run.hangs_until, lambda: self._goes_on(run))
+        looked_at, run.looked_at = run.looked_at, None
+        return [] if looked_at is None else [RunProgress(run.id, looked_at)]
 
     def break_down(self, run: Run) -> Reports:
         """End a run because what it needs is down."""
@@ -195,11 +162,14 @@ class Executors:
         path, habits = run_id.path, self.habits[run_id.path]
         run = Run(run_id, self.now)
         self._runs[run_id] = self.live[path] = run
+        self.starts[path].append(self.now)
         self.lives[path] = self.lives.get(path, 0) + 1
         if self.lives[path] > 1:
             self.doubled.append((self.now, path))
         if habits.fails_in_setup:
-            return self.crash(run, habits.fails_in_setup.pop(0))
+            crash = habits.fails_in_setup.pop(0)
+            self.strikes(crash, path)
+            return self.crash(run, crash)
         if habits.down and any(spell.at <= self.now < spell.until for spell in habits.down):
             return self.break_down(run)
         if habits.slow:
@@ -210,18 +180,33 @@ class Executors:
         return self._ready(run)
 
     def _ready(self, run: Run) -> Reports:
-        if not run.alive or run.ready or run.asked:
+        if not run.alive or run.ready:
             return []
         if run.silent_since is not None:
             self.later(run.hangs_until, lambda: self._ready(run))
             return []
+        run.is_set_up = True
+        if run.asked:
+            return self._stop_if_it_hears(run)
         run.ready, run.ready_at = True, self.now
         for tell in self.habits[run.id.path].on_ready:
             tell(run)
         return [RunReady(run.id)]
 
-    def _stop_if_it_hears(self, run: Run) -> Reports:
+    def _answer_if_silent(self, run: Run) -> Reports:
+        """Answer a look; one that is well puts its answer off until it hangs, which spares all looks in between.
+
+        As long as a look is not answered the core asks for no other; and if the answer is the moment of the look, the
+        next one is a whole watchdog later. Both come to the moment at which looks without a gap would have noticed.
+        """
         if run.silent_since is not None:
+            return [RunProgress(run.id, run.silent_since)]
+        run.looked_at = self.now
+        return []
+
+    def _stop_if_it_hears(self, run: Run) -> Reports:
+        """End a run that was asked to, unless it is deaf: it hangs, is still being set up, or a fault says so."""
+        if run.silent_since is not None or not run.is_set_up:
             return []
         spells = self.habits[run.id.path].stubborn
         over_at = max((spell.until for spell in spells if spell.at <= self.now < spell.until), default=self.now)
@@ -232,8 +217,11 @@ class Executors:
 
     def _kill(self, run: Run) -> Reports:
         run.asked = True
-        if self.habits[run.id.path].can_kill:
+        habits = self.habits[run.id.path]
+        if habits.can_kill:
             return self.end(run, abnormal(Cause.SIGNAL), _KILLED)
+        if habits.entry.executor == "async":
+            return self.end(run, SHUTDOWN)  # the task is cancelled
         return self._stop_if_it_hears(run)
 
     def _goes_on(self, run: Run) -> Reports:

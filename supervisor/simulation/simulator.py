@@ -9,22 +9,24 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 from orchestree.agents.executor import RunEnded
 from orchestree.supervisor.core import Core
-from orchestree.supervisor.events import AgentRegistered
+from orchestree.supervisor.events import AgentRegistered, AgentRestarting
 from orchestree.supervisor.inputs import Emit, Input, Refused, StartTree, Tick, TreeEnded
 from orchestree.supervisor.outcome import crashed
+from orchestree.supervisor.spec import SupervisorEntry
 from orchestree.supervisor.states import AgentState
-from orchestree.supervisor.tree import AgentNode
+from orchestree.supervisor.tree import AgentNode, Node, SupervisorNode
 
 from .blueprint import Blueprint
-from .fault_plan import FaultPlan, Struck
+from .fault_plan import FaultPlan
 from .faults import Fault, Occurrence as Occurrence
+from .limits import DEFAULT_MAX_EVENTS
+from .pretended_run import Struck
 from .run_model import Executors, Reports
-
-DEFAULT_MAX_EVENTS: Final = 1_000_000
 
 _new_tuple = tuple.__new__  # half the time of a call of the class; a day of crashes makes a million of them
 
@@ -52,18 +54,27 @@ class Simulator:
         log: everything that the core said, in order.
         states: for each path, the states that it had, oldest first; what lasted no time is left out.
         crashes: for each agent, when it crashed, oldest first.
-        max_events: once so many events and moments of faults without any have passed, the simulation stands still for
-            good (`is_exhausted`).
+        restarts: how many restarts of each agent were decided, whatever for.
+        supervisors: the entry of each, also of those that have left the tree.
+        max_events: once so many events and moments without any (of faults, of looks at runs) have passed, the
+            simulation stands still for good (`is_exhausted`).
         exit_code: of the tree; None until it has ended.
     """
 
-    def __init__(self, blueprint: Blueprint, draw: Callable[[], float], max_events: int = DEFAULT_MAX_EVENTS) -> None:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        draw: Callable[[], float],
+        max_events: int = DEFAULT_MAX_EVENTS,
+        within: AbstractContextManager[object] | None = None,
+    ) -> None:
         """Build the tree; nothing has happened yet.
 
         Args:
             blueprint: of the tree; ``settings.draw`` is where its jitter comes from.
             draw: numbers in [0, 1) for faults whose times are drawn.
             max_events: see the attribute.
+            within: entered anew around each step, for what policies and hooks of the tree find around them.
 
         Raises:
             SpecError: the tree breaks a rule.
@@ -73,11 +84,14 @@ class Simulator:
         self.log: list[Said] = []
         self.states: dict[str, list[StateChange]] = {}
         self.crashes: defaultdict[str, list[float]] = defaultdict(list)
+        self.restarts: defaultdict[str, int] = defaultdict(int)
+        self.supervisors: dict[str, SupervisorEntry] = {}
         self.max_events = max_events
         self.is_exhausted = False
         self.exit_code: int | None = None
         self._plan = FaultPlan(self.executors, draw)
         self._classify = blueprint.classify
+        self._within = within or nullcontext()
         self._silent_moments = 0
         for node in self.core.world.nodes.values():
             if isinstance(node, AgentNode):
@@ -91,7 +105,7 @@ class Simulator:
     @property
     def struck(self) -> list[Struck]:
         """What faults have done, in order."""
-        return self._plan.struck
+        return self.executors.struck
 
     @property
     def has_ended(self) -> bool:
@@ -108,28 +122,36 @@ class Simulator:
         Raises:
             OrchestreeError: it was a mistake; nothing has changed.
         """
-        self._handle([event])
+        with self._within:
+            self._handle([event])
 
     def advance_to(self, moment: float) -> None:
         """Move the clock to `moment`; on the way everything happens in its turn.
 
         Infinity: until nothing more will happen by itself, which may be never.
         """
-        executors = self.executors
+        with self._within:
+            self._advance_to(moment)
+
+    def _advance_to(self, moment: float) -> None:
+        executors, log = self.executors, self.log
         while not self.has_ended:
             deadline, happens = self.core.next_deadline(), executors.next_moment()
             soonest = happens if deadline is None or happens < deadline else deadline
             if soonest > moment or soonest == math.inf:
                 break
-            if len(self.log) + self._silent_moments >= self.max_events:
+            events = len(log)
+            if events + self._silent_moments >= self.max_events:
                 self.is_exhausted = True
                 return
             if soonest > executors.now:
                 executors.now = soonest
             if soonest == deadline:
-                self.tell(Tick())
+                self._handle([Tick()])
             else:
                 self._report(executors.take_next())
+            if len(log) == events:
+                self._silent_moments += 1
         if not self.is_exhausted and moment < math.inf:
             executors.now = max(executors.now, moment)
 
@@ -147,16 +169,14 @@ class Simulator:
         Raises:
             NotFound: there is no such agent. SpecError: it cannot happen to it.
         """
-        reports = self._plan.strike(fault, path)
-        self._report(reports or [])
+        with self._within:
+            reports = self._plan.strike(fault, path)
+            self._report(reports or [])
         return reports is not None
 
     def _report(self, reports: Reports) -> None:
-        events = len(self.log)
         if reports:
             self._handle([*self._classified(reports)])
-        if len(self.log) == events:
-            self._silent_moments += 1
 
     def _handle(self, todo: list[Input]) -> None:
         """Have the core decide on `todo`, which grows by what the runs answer."""
@@ -170,6 +190,8 @@ class Simulator:
                     log.append(_new_tuple(Said, (now, effect)))
                     if effect.kind is crashed:
                         self.crashes[effect.path].append(now)
+                    elif effect.kind is AgentRestarting:
+                        self.restarts[effect.path] += 1
                     elif effect.kind is AgentRegistered:
                         self._know(self.core.world.nodes[effect.path])
                 elif isinstance(effect, TreeEnded):
@@ -193,9 +215,18 @@ class Simulator:
     def _note_states(self, now: float) -> None:
         touched = self.core.world.touched
         for node in touched:
-            changes = self.states.setdefault(node.path, [])
+            changes = self.states.get(node.path)
+            if changes is None:
+                changes = self._see(node)
             if changes and changes[-1].at == now:
                 changes.pop()
             if not changes or changes[-1].state is not node.state:
                 changes.append(StateChange(now, node.state))
         touched.clear()
+
+    def _see(self, node: Node) -> list[StateChange]:
+        """Note what stands at a path for the first time, and return its states, which are still to come."""
+        if isinstance(node, SupervisorNode):
+            self.supervisors[node.path] = node.entry
+        changes = self.states[node.path] = []
+        return changes

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
+from signal import Signals
+from types import MappingProxyType
+from typing import Final
 
 from orchestree.agents.ends import CrashReport, ExitReason, Phase
-from orchestree.strategies.errors import SpecError
-from orchestree.supervisor.simulation.faults import CRASH_CAUSES, Crash, CrashCause
+from orchestree.strategies.errors import SpecError, did_you_mean
+from orchestree.supervisor.simulation.faults import CRASH_CAUSES, Crash
 
-CauseOfCrash = CrashCause | type[BaseException] | BaseException
-"""``exception exit signal oom lost``, or the exception that is raised."""
+CauseOfCrash = str | Signals | type[BaseException] | BaseException
+"""``exception exit signal oom lost`` (or the `Cause` of that name), the exception that is raised or the name of a
+builtin one, or a signal or its name."""
+
+INSTEAD: Final = MappingProxyType({"start_failed": "crash(path, phase='setup')", "watchdog": "hang(path)"})
+"""What brings about the causes that are no crash of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Raised(Crash):
     def ending(self, *, in_setup: bool) -> tuple[ExitReason, CrashReport]:
         """Return how a run ends by this, which is being set up or not."""
         reason, report = Crash.ending(self, in_setup=in_setup)
-        message = f"{self.exception.rpartition('.')[2]}: {self.text}".removesuffix(": ")
+        message = f"{self.types[0].rpartition('.')[2]}: {self.text}".removesuffix(": ")
         return reason, replace(report, message=message, exception_types=self.types)
 
 
@@ -46,21 +54,34 @@ def crash_of(path: str, cause: CauseOfCrash, exit_code: int | None, signal: str 
         if said:
             raise SpecError(f"cause={cause!r}: does not go with {', '.join(said)}")
         return _raised(path, cause, phase)
-    if not isinstance(cause, str):
-        raise SpecError(f"cause={cause!r}: must be one of {', '.join(CRASH_CAUSES)}, or an exception")
-    return _made(path, cause, said, phase)
+    return _named(path, cause, said, phase)
 
 
-def _made(path: str, cause: CrashCause, said: Mapping[str, int | str], phase: Phase) -> Crash:
-    for name, needed in (("exit_code", "exit"), ("signal", "signal")):
-        if name in said and cause == "exception":
-            return Crash(path, at=0.0, phase=phase, cause=needed, **said)  # type: ignore[arg-type]
-    return Crash(path, at=0.0, phase=phase, cause=cause, **said)  # type: ignore[arg-type]
+def _named(path: str, cause: str | Signals, said: Mapping[str, int | str], phase: Phase) -> Crash:
+    """Return the crash whose cause the test has named."""
+    name = cause.name if isinstance(cause, Signals) else str(cause)
+    found = getattr(builtins, name, None)
+    if isinstance(found, type) and issubclass(found, BaseException) and not said:
+        return Crash(path, at=0.0, phase=phase, exception=name)
+    if name.startswith("SIG") and not said:
+        return Crash(path, at=0.0, phase=phase, cause="signal", signal=name)
+    if name in INSTEAD:
+        raise SpecError(f"cause={name!r}: is no crash of its own: {INSTEAD[name]} leads to it")
+    if not isinstance(cause, str) or name not in CRASH_CAUSES:
+        shown = name if isinstance(cause, (str, Signals)) else cause
+        hint = did_you_mean(name, CRASH_CAUSES)
+        raise SpecError(
+            f"cause={shown!r}: must be one of {', '.join(CRASH_CAUSES)}, or an exception or a signal, or the name of "
+            f"one{hint}"
+        )
+    if name == "exception" and said:
+        name = "exit" if "exit_code" in said else "signal"
+    return Crash(path, at=0.0, phase=phase, cause=name, **said)  # type: ignore[arg-type]
 
 
 def _raised(path: str, cause: BaseException | type[BaseException], phase: Phase) -> Crash:
     kind = cause if isinstance(cause, type) else type(cause)
     types = tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:-1])
-    # The name must be one that a fault line can say: a local class has none, it goes by its last part.
-    name = kind.__name__ if kind.__module__ == "builtins" or "<" in types[0] else types[0]
-    return Raised(path, at=0.0, phase=phase, exception=name, types=types, text="" if cause is kind else str(cause))
+    # A fault line can say the name of a builtin class with all its bases, and of another one only the name.
+    known = next(base.__name__ for base in kind.__mro__ if base.__module__ == "builtins")
+    return Raised(path, at=0.0, phase=phase, exception=known, types=types, text="" if cause is kind else str(cause))

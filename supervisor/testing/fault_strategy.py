@@ -68,17 +68,18 @@ def fault_schedules(
 
     Args:
         tree: as for `supervised`; nothing happens to it.
-        max_faults: in one schedule; each crash of one that flaps counts.
+        max_faults: in one schedule, 1 or more; each crash of one that flaps counts.
         within: seconds in which all faults begin and end.
         kinds: of faults; all but `Complete` by default.
 
     Raises:
-        SpecError: the tree breaks a rule or has no agents, or a value makes no sense.
+        SpecError: the tree breaks a rule or has no agents, a value makes no sense, or no fault has room in `within`.
     """
-    checks.count("max_faults", max_faults)
+    checks.count("max_faults", max_faults, least=1)
     checks.seconds("within", within)
-    chosen = [kind for kind in ALL_KINDS if kind in kinds]
-    if not chosen or len(chosen) < len(set(kinds)):
+    asked = [kinds] if isinstance(kinds, type) or not isinstance(kinds, Iterable) else list(kinds)
+    chosen = [kind for kind in ALL_KINDS if kind in asked]
+    if isinstance(kinds, type) or not chosen or any(kind not in ALL_KINDS for kind in asked):
         names = ", ".join(kind.__name__ for kind in ALL_KINDS)
         raise SpecError(f"kinds={kinds!r}: must be some of the classes {names}")
     blueprint = blueprint_of(tree)
@@ -89,12 +90,19 @@ def fault_schedules(
     shared = [path for path in above if len(blueprint.agents(path)) > 1]
     # What several share is what can happen to a thread: that can happen to all.
     executors = {path: entry.executor for path, entry in agents.items()} | dict.fromkeys(shared, "thread")
+    possible = {
+        path: [fault for fault in _faults(path, executors[path], chosen) if _seconds(fault) <= within]
+        for path in executors
+    }
+    if not any(possible.values()):
+        shortest = min(_seconds(fault) for path in executors for fault in _faults(path, executors[path], chosen))
+        raise SpecError(f"within={within!r}: none of these faults is over so soon, it takes {shortest:g} s at least")
     # Each incident takes the same number of choices, whatever it is: only then can one fault shrink to another.
     incident = st.builds(
         _Incident,
         times=st.integers(1, MOST_CRASHES),
         pause=st.sampled_from([pause for pause in PAUSES if pause <= within]),
-        fault=st.one_of([st.sampled_from(_faults(path, executors[path], chosen)) for path in executors]),
+        fault=st.one_of([st.sampled_from(faults) for faults in possible.values() if faults]),
         gap=st.sampled_from(GAPS),
     )
     return _schedules(st.lists(incident, max_size=max_faults), max_faults, float(within))

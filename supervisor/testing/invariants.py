@@ -42,24 +42,36 @@ def recovers_within(seconds: float) -> Invariant:
     An agent goes down when it was ready and no longer is, or when its start fails. The time counts from then; or,
     where that is later, from its latest crash, or from the end of a fault that kept it down: what it needs was down,
     its run hung or ignored the stop, or its starts took for ever. While such a fault holds nothing is said.
-    As others may keep it down, theirs count too: those of all agents below the lowest supervisor above it that stayed
-    up. But nobody keeps down who was given up on: who is parked, has failed, or whose supervisor gave up for good.
+    The crashes and faults of another count too if that one touched it meanwhile: both were stopped or restarted
+    together, or this one waited for the other (or for a worker slot, then all count), or for one whom it touched.
+    It is wrong at once when nothing brings the agent back: it was parked, failed, its supervisor gave up for good, or
+    its run is wedged by a fault without an end. That ends the time of the fault for those who wait for it, too.
 
-    None of its business: who completes, whom an operator stops (`SupervisedTree.stop_agent`), whose supervisor ends in
-    order with its significant children, and agents with ``restart="temporary"``. A hung run that no watchdog notices is
-    ready as far as the tree knows.
+    None of its business: who completes, whom an operator stops (`SupervisedTree.stop_agent`) and who waits for such a
+    one, agents with ``restart="temporary"``, and those whose supervisor ends in order: with its significant children,
+    or in a restart of its own siblings if it is temporary. A hung run is only seen where a ``watchdog`` looks.
 
-    The check moves the clock on until it can tell of all who are down, by `seconds` at most after the last such fault.
+    The check moves the clock on until it can tell of all who are down, or hang with a watchdog.
     """
     checks.seconds("seconds", _value(seconds, "recovers_within(60)"))
 
     def invariant(tree: SupervisedTree) -> Iterator[str]:
-        deadlines = [one.counts_from + seconds for one in outages(tree) if one.is_open]
+        down = (one for one in outages(tree) if one.is_open and not one.is_longer_than(seconds, tree.now))
+        deadlines = [moment + seconds for moment in (*(one.counts_from for one in down), *_hangs(tree))]
         tree.advance_to(max([tree.now, *filter(math.isfinite, deadlines)]))
         yield from (one.worded(seconds) for one in outages(tree) if one.is_longer_than(seconds, tree.now))
 
     invariant.__name__ = f"recovers_within({seconds:g})"
     return invariant
+
+
+def _hangs(tree: SupervisedTree) -> Iterator[float]:
+    """Yield when the watchdogs of the runs that hang look, at the latest."""
+    executors = tree.simulator.executors
+    for path, run in executors.live.items():
+        watchdog = executors.habits[path].entry.watchdog
+        if run.silent_since is not None and watchdog is not None:
+            yield run.silent_since + watchdog
 
 
 def stays_within(*, max_starts_per_minute: int) -> Invariant:

@@ -20,11 +20,11 @@ from orchestree.supervisor.events import (
     SupervisorTerminated,
 )
 from orchestree.supervisor.orchestrator import Orchestrator
-from orchestree.supervisor.simulation.comparing import compare
-from orchestree.supervisor.simulation.comparison import Comparison
 from orchestree.supervisor.simulation.durations import in_words
 from orchestree.supervisor.simulation.faults import Crash, Hang
 from orchestree.supervisor.simulation.result import Simulation
+from orchestree.supervisor.simulation.shown.comparing import compare
+from orchestree.supervisor.simulation.shown.comparison import Comparison
 from orchestree.supervisor.states import UNHEALTHY_STATES
 
 from .victims import Spared, Victim, Victims

@@ -20,12 +20,16 @@ from orchestree.supervisor.simulation.result import GaveUp, Simulation
 from orchestree.supervisor.simulation.simulator import Simulator, StateChange
 from orchestree.supervisor.states import AgentState
 
+from .touches import Touches, above, is_at_or_below
+
 if TYPE_CHECKING:
     from .supervised_tree import SupervisedTree
 
 _S = AgentState
-_FOR_GOOD: Final = frozenset({_S.PARKED, _S.FAILED, _S.STOPPED})
+_GIVEN_UP: Final = frozenset({_S.PARKED, _S.FAILED})
 """Who is in one of these states, or below one who is, does not come back by itself."""
+_OVER: Final = frozenset({_S.STOPPED, _S.COMPLETED})
+"""States of a supervisor that has ended."""
 _SAME_RUN: Final = frozenset({_S.STOPPING, _S.WEDGED})
 
 
@@ -35,9 +39,11 @@ class Outage:
 
     Attributes:
         begin: when it went down.
-        end: when it was ready again; infinity if it is not.
+        end: when it was ready again, or was meant to be down; infinity if it is not over.
         counts_from: from when on it should have come back; infinity while a fault without an end keeps it down.
-        why: what keeps it down now, one clause; empty if it is ready again.
+        why: what keeps it down now, one clause; empty if it is over.
+        is_for_good: nothing that is going on brings it back.
+        was_stopped: it was over because it was meant to be down, not because it was ready.
     """
 
     path: str
@@ -45,6 +51,8 @@ class Outage:
     end: float
     counts_from: float
     why: str
+    is_for_good: bool
+    was_stopped: bool
 
     @property
     def is_open(self) -> bool:
@@ -52,22 +60,29 @@ class Outage:
         return self.end == math.inf
 
     def is_longer_than(self, seconds: float, now: float) -> bool:
-        """Return whether it was not over so many seconds after it should have begun to be."""
+        """Return whether it was not over so many seconds after it should have begun to be, or never will."""
         deadline = self.counts_from + seconds
+        if self.is_for_good:
+            return now >= self.counts_from
         return now >= deadline if self.is_open else self.end > deadline
 
     def worded(self, seconds: float) -> str:
         """Return one line about an outage that was longer than `seconds`."""
         since = "" if self.counts_from == self.begin else f" (and counts from {duration(self.counts_from)})"
         went = f"{self.path!r} went down at {duration(self.begin)}{since} and"
+        if self.is_for_good:
+            return f"{went} does not come back: {self.why}"
         if self.is_open:
             return f"{went} is not ready {duration(seconds)} later: {self.why}"
+        if self.was_stopped:
+            return f"{went} was not ready when it was stopped {duration(self.end - self.counts_from)} later"
         return f"{went} was ready again only {duration(self.end - self.counts_from)} later"
 
 
 class _Span(NamedTuple):
     begin: float
     end: float
+    was_stopped: bool = False
 
 
 def outages(tree: SupervisedTree) -> Iterator[Outage]:
@@ -86,16 +101,31 @@ class _Reader:
         for now, emit in tree.simulator.log:
             if emit.kind is AgentReady:
                 self._first_ready.setdefault(emit.path, now)
-        self._held = {path: list(self._spans_of_faults(path)) for path in self._simulator.executors.habits}
+        self._touches = Touches(self._simulator)
+        self._holds: dict[str, Sequence[_Span]] = {}
 
     def outages(self) -> Iterator[Outage]:
         for path, habits in self._simulator.executors.habits.items():
-            if habits.entry.restart is Restart.TEMPORARY:
-                continue
-            for span in self._down(path):
-                if not self._is_meant(path, span):
-                    why = self._why(path) if span.end == math.inf else ""
-                    yield Outage(path, span.begin, span.end, self._counts_from(path, span), why)
+            if habits.entry.restart is not Restart.TEMPORARY:
+                for span in self._down(path):
+                    yield from (self._outage(path, part) for part in self._not_meant(path, span))
+
+    def _outage(self, path: str, span: _Span) -> Outage:
+        counts_from = self._counts_from(path, span)
+        is_open = span.end == math.inf
+        state = self._simulator.states[path][-1].state
+        is_for_good = self._given_up_at(path) < math.inf or (
+            state is _S.WEDGED and any(spell.end == math.inf for spell in self._spans_of_faults(path))
+        )
+        return Outage(
+            path,
+            span.begin,
+            span.end,
+            counts_from,
+            self._why(path) if is_open else "",
+            is_open and is_for_good,
+            span.was_stopped,
+        )
 
     # When it was down
 
@@ -124,47 +154,64 @@ class _Reader:
         ends = [change.at for change in changes[1:]]
         return zip(changes, [*ends, math.inf], strict=True)
 
-    def _is_meant(self, path: str, span: _Span) -> bool:
-        """Return whether an operator wanted that, or its supervisor ended in order."""
-        if any(span.begin < asked.end and asked.begin <= span.end for asked in self._stops(path)):
-            return True
-        last = self._simulator.states[path][-1]
-        return span.end == math.inf and last.state is _S.STOPPED and self._fall(path, last.at) is None
+    def _not_meant(self, path: str, span: _Span) -> Iterator[_Span]:
+        """Yield the parts of a span in which nobody wanted it to be down."""
+        begin = span.begin
+        for stop in self._stops(path, span):
+            if stop.end > begin and stop.begin <= span.end:
+                if begin < stop.begin:
+                    yield _Span(begin, stop.begin, was_stopped=True)
+                begin = stop.end
+        if begin < span.end:
+            yield span._replace(begin=begin)
 
-    def _stops(self, path: str) -> Iterator[_Span]:
-        """Yield when an operator wanted it to be down."""
-        orders = [order for order in self._tree.orders if _is_at_or_below(path, order.path)]
-        for place, order in enumerate(orders):
-            if order.name == "stop":
-                later = (other.at for other in orders[place + 1 :] if other.name != "stop")
-                yield _Span(order.at, max(next(later, math.inf), math.nextafter(order.at, math.inf)))
+    def _stops(self, path: str, span: _Span) -> Iterator[_Span]:
+        """Yield when an operator wanted it, or one that it waited for, to be down, or its supervisor ended in order."""
+        waited = self._touches.waited_for(path, span.begin, span.end)
+        for wanted in dict.fromkeys([path, *waited]):
+            orders = [order for order in self._tree.orders if is_at_or_below(wanted, order.path)]
+            for place, order in enumerate(orders):
+                if order.name == "stop":
+                    later = (other.at for other in orders[place + 1 :] if other.name != "stop")
+                    yield _Span(order.at, max(next(later, math.inf), math.nextafter(order.at, math.inf)))
+        last = self._simulator.states[path][-1]
+        states = [self._simulator.states[one][-1].state for one in above(path)]
+        if last.state is _S.STOPPED and self._given_up_at(path) == math.inf and not _OVER.isdisjoint(states):
+            yield _Span(last.at, math.inf)
 
     # From when on it should have come back
 
     def _counts_from(self, path: str, span: _Span) -> float:
-        scope = path if span.end == math.inf and self._is_given_up(path) else self._scope(path, span)
         latest = span.begin
-        for other, crashes in self._simulator.crashes.items():
-            if _is_at_or_below(other, scope) and (count := bisect_right(crashes, span.end)):
+        is_given_up = span.end == math.inf and self._given_up_at(path) < math.inf
+        for other in {path} if is_given_up else self._touches.touched(path, span.begin, span.end):
+            crashes = self._simulator.crashes.get(other, [])
+            if count := bisect_right(crashes, span.end):
                 latest = max(latest, crashes[count - 1])
-        for other, spans in self._held.items():
-            if _is_at_or_below(other, scope):
-                ends = [held.end for held in spans if held.begin < span.end and held.end > span.begin]
-                latest = max([latest, *ends])
+            ends = [held.end for held in self._held(other) if held.begin < span.end and held.end > span.begin]
+            latest = max([latest, *ends])
         return latest
 
-    def _is_given_up(self, path: str) -> bool:
-        return any(self._simulator.states[one][-1].state in _FOR_GOOD for one in (path, *_above(path)))
+    def _given_up_at(self, path: str) -> float:
+        """Return when the tree has given it up for good; infinity if it has not."""
+        for one in (path, *above(path)):
+            at, state = self._simulator.states[one][-1]
+            if state in _GIVEN_UP:
+                return at
+            fall = self._fall(path, at) if state is _S.STOPPED else None
+            if fall is not None and self._simulator.states[fall.path][-1].state in _GIVEN_UP | _OVER:
+                return at
+        return math.inf
 
-    def _scope(self, path: str, span: _Span) -> str:
-        """Return the lowest supervisor above it that was ready all the time: whoever kept it down is below that."""
-        if any(change.state is _S.QUEUED and until > span.begin for change, until in self._stretches(path)):
-            return ""  # worker slots are the whole tree's
-        for above in _above(path):
-            for change, until in self._stretches(above):
-                if change.state is _S.READY and change.at <= span.begin and until > min(span.end, self._tree.now):
-                    return above
-        return ""
+    def _held(self, path: str) -> Sequence[_Span]:
+        """Return when a fault kept the agent down, but not longer than the tree went on trying."""
+        if path not in self._holds:
+            last, given_up = self._simulator.states[path][-1], self._given_up_at(path)
+            wedged = last.at if last.state is _S.WEDGED else math.inf
+            spans = list(self._spans_of_faults(path))
+            ends = [min(span.end if span.end < math.inf else wedged, given_up) for span in spans]
+            self._holds[path] = [_Span(span.begin, end) for span, end in zip(spans, ends, strict=True)]
+        return self._holds[path]
 
     def _spans_of_faults(self, path: str) -> Iterator[_Span]:
         """Yield when a fault kept the agent down, whatever anybody decided."""
@@ -192,7 +239,7 @@ class _Reader:
 
     def _fall(self, path: str, since: float) -> GaveUp | None:
         """Return the latest time that a supervisor above it gave up, since then."""
-        falls = [fall for fall in self._simulation.gave_up if fall.at >= since and fall.path in _above(path)]
+        falls = [fall for fall in self._simulation.gave_up if fall.at >= since and fall.path in above(path)]
         return falls[-1] if falls else None
 
     def _why(self, path: str) -> str:
@@ -205,6 +252,8 @@ class _Reader:
                 return f"it failed at {duration(last.at)} and is not restarted"
             case AgentState.STOPPED if (fall := self._fall(path, last.at)) is not None:
                 return _worded(fall)
+            case AgentState.STOPPED:
+                return "its supervisor is not up"
             case AgentState.BACKOFF if node is not None and node.group is not None:
                 return f"it starts again in {duration(node.group.due_at - self._tree.now)}"
             case AgentState.WAITING if node is not None:
@@ -215,16 +264,6 @@ class _Reader:
                 return "its run does not end and cannot be killed"
             case state:
                 return f"it is in state {state}"
-
-
-def _above(path: str) -> Sequence[str]:
-    """Return the paths of the supervisors above, the nearest first; the root's is ``""``."""
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(len(parts) - 1, -1, -1)] if path else []
-
-
-def _is_at_or_below(path: str, above: str) -> bool:
-    return not above or path == above or path.startswith(f"{above}/")
 
 
 def _worded(fall: GaveUp) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,14 +11,12 @@ if TYPE_CHECKING:
     from .supervised_tree import SupervisedTree
 
 
-@pytest.fixture(name="supervised")
-def supervised_fixture() -> Iterator[Callable[..., SupervisedTree]]:
-    """Start trees under virtual time: ``t = supervised(tree, seed=0)``; they end with the test.
+@pytest.fixture(name="supervised", scope="session")
+def supervised_fixture() -> Callable[..., SupervisedTree]:
+    """Put trees under virtual time: ``with supervised(tree, seed=0) as t:``, under ``@given``, too.
 
-    Under ``@given`` use the function of that name in `orchestree.supervisor.testing` instead, in a ``with``: Hypothesis
-    runs the test many times with one fixture.
+    It is the function of that name in `orchestree.supervisor.testing`, so nothing is left of one test in the next.
     """
     from .supervised_tree import supervised
 
-    with ExitStack() as stack:
-        yield lambda tree, seed=0, **options: stack.enter_context(supervised(tree, seed, **options))
+    return supervised

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from orchestree.supervisor.phrases import counted
 from orchestree.supervisor.simulation.durations import in_words
 from orchestree.supervisor.simulation.fault_lines import line_of
+from orchestree.supervisor.simulation.faults import Moments
+
+from .causes import Raised
 
 if TYPE_CHECKING:
     from orchestree.supervisor.simulation.faults import Fault
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_FINDINGS: Final = 5
 MOST_FAULTS: Final = 40
+SHORTEST_S: Final = 0.001
+"""That `orchestree simulate` can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +61,35 @@ def _found(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _cause(tree: SupervisedTree) -> Iterator[str]:
-    lines = [line_of(fault) for fault in tree.faults]
-    if lines:
-        yield f"{counted(len(lines), 'fault')} led to it. To see that again:"
-        yield f"  orchestree simulate TARGET --until {in_words(tree.now)} --seed {tree.seed} \\"
-        shown = lines[:MOST_FAULTS]
-        yield from (f'    --fault "{line}" \\' for line in shown[:-1])
-        yield f'    --fault "{shown[-1]}"'
-        if len(lines) > MOST_FAULTS:
-            yield f"    ... and {len(lines) - MOST_FAULTS} more faults"
-    else:
+    lines = [*_lines(tree)]
+    if not tree.faults:
         yield "No fault was asked for."
+    else:
+        what = "that" if len(lines) <= MOST_FAULTS else f"the first {MOST_FAULTS} (all: `faults` of this error)"
+        yield f"{counted(len(tree.faults), 'fault')} led to it. To see {what} again:"
+        options = [f"--until {in_words(max(tree.now, SHORTEST_S))} --seed {tree.seed}"]
+        options += [f'  --fault "{line}"' for line in lines[:MOST_FAULTS]]
+        yield f"  orchestree simulate TARGET {options[0]}" + (" \\" if len(options) > 1 else "")
+        yield from (f"  {option} \\" for option in options[1:-1])
+        yield from (f"  {option}" for option in options[1:][-1:])
+    own = {kind for fault in tree.faults if isinstance(fault, Raised) and (kind := fault.types[0]) != _builtin(fault)}
+    if own:
+        yield f"There {', '.join(sorted(own))} goes by its nearest builtin class: rules for it do not match."
     if tree.orders:
         yield "The test also asked, which a simulation cannot:"
         yield from (f"  {order}" for order in tree.orders)
+
+
+def _lines(tree: SupervisedTree) -> Iterator[str]:
+    """Yield the faults as lines; one whose times were drawn as what it did: other times would be drawn for it."""
+    for fault in tree.faults:
+        if isinstance(fault, Moments) and fault.about:
+            struck = (one for one in tree.simulation.struck if one.fault is fault)
+            once = replace(fault, every=None, after=None, until=math.inf, times=None, about=False, at=0.0)
+            yield from (line_of(replace(once, path=one.path, at=one.now)) for one in struck)
+        else:
+            yield line_of(fault)
+
+
+def _builtin(fault: Raised) -> str:
+    return f"builtins.{fault.exception}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestree.strategies import checks
 from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.simulation.fault_lines import line_of, parse_fault
-from orchestree.supervisor.simulation.faults import Fault, Moments, Spell
+from orchestree.supervisor.simulation.faults import Fault, Hang, Moments, Spell
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -24,12 +25,13 @@ class Schedule:
     faults: tuple[Fault, ...]
     duration: float
 
-    def __init__(self, faults: Iterable[Fault | str], duration: float) -> None:
+    def __init__(self, faults: Iterable[Fault | str], duration: float | None = None) -> None:
         """Check and freeze the schedule.
 
         Args:
             faults: values, or lines such as ``"worker: crash every 7s"``, see `parse_fault`.
-            duration: seconds, 0 or more.
+            duration: seconds, 0 or more; None: until the last fault is over. Of one without an end counts when it
+                begins or happens first.
 
         Raises:
             SpecError: a line says no fault, or a value breaks a rule.
@@ -39,8 +41,18 @@ class Schedule:
         parsed = tuple(parse_fault(fault) if isinstance(fault, str) else fault for fault in faults)
         for fault in parsed:
             check_fault(fault)
+        if duration is None:
+            duration = max(map(_over_at, parsed), default=0.0)
         object.__setattr__(self, "faults", parsed)
         object.__setattr__(self, "duration", float(checks.seconds("duration", duration)))
+
+    def __len__(self) -> int:
+        """Return how many faults there are."""
+        return len(self.faults)
+
+    def __iter__(self) -> Iterator[Fault]:
+        """Iterate over the faults."""
+        return iter(self.faults)
 
     def __repr__(self) -> str:
         """Return the expression, with a line for each fault if there are several."""
@@ -78,3 +90,16 @@ def later(fault: Fault, seconds: float) -> Fault:
         return replace(fault, at=fault.at + seconds, until=fault.until + seconds)
     first = fault.at if fault.at is not None else fault.every or 0.0
     return replace(fault, at=first + seconds, until=fault.until + seconds)
+
+
+def _over_at(fault: Fault) -> float:
+    """Return when a fault is over; of one without an end, when it begins or happens first."""
+    if isinstance(fault, Spell):
+        return fault.until if fault.until < math.inf else fault.at
+    gap = fault.every or fault.after or 0.0
+    last = gap if fault.at is None else fault.at
+    if fault.until < math.inf:
+        last = fault.until
+    elif fault.times is not None:
+        last += (fault.times - 1) * gap
+    return last + (fault.lasts if isinstance(fault, Hang) and fault.lasts < math.inf else 0.0)

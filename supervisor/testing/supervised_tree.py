@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from orchestree.agents.ends import Phase
 from orchestree.strategies import checks
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .invariants import Invariant
 
 
+MOST_CHECKS: Final = 20
+"""So often one check asks its invariants; where somebody is down at any time it would go on for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """At `at` the test asked, as an operator would: ``start``, ``stop`` or ``restart`` of what stands at `path`."""
@@ -52,13 +56,14 @@ class Order:
 
 
 def supervised(
-    tree: Orchestrator | ChildEntry | Iterable[ChildEntry], seed: int = 0, *, max_events: int = 100_000
+    tree: Orchestrator | ChildEntry | Iterable[ChildEntry], /, seed: int = 0, *, max_events: int = 100_000
 ) -> SupervisedTree:
     """Return `tree` under virtual time; ``with`` starts it, and it ends with the block.
 
     The specifications and the core are the real ones. A run becomes ready at once, goes on for ever and stops when
     asked, unless a fault says so. No agent is made, nothing runs, so a tree of real agents can be put in as it is, and
-    the same tree as often as you like. Equal seeds and equal steps give equal logs.
+    the same tree as often as you like. Equal seeds and equal steps give equal logs. The pytest fixture `supervised` is
+    this very function; both can be used under Hypothesis's ``@given``.
 
     Args:
         tree: an orchestrator that has not been started, or entries, for a tree with the default configuration in
@@ -129,9 +134,12 @@ class SupervisedTree:
     ) -> None:
         """End the run of an agent abnormally, now; of a supervisor: the runs of all agents below.
 
+        One that may be down already at that moment is no mistake for ``strike("worker: crash at 0s")``, which skips it.
+
         Args:
             path: of who crashes; ``""`` for all.
-            cause: ``exception exit signal oom lost``, or an exception, or the class of one.
+            cause: ``exception exit signal oom lost`` or the `Cause` of that name; an exception, the class of one or
+                the name of a builtin one; a signal such as ``signal.SIGKILL`` or its name.
             exit_code: that it exits with (1 to 255).
             signal: name of the signal that ends it, such as ``"SIGSEGV"``.
             phase: ``setup``: the start that runs, or else the next one, fails; ``teardown``: what is raised when the
@@ -166,13 +174,19 @@ class SupervisedTree:
         self._plan(parsed)
         self._go_on(self.now)
 
-    def run(self, schedule: Schedule) -> None:
-        """Have a whole schedule happen, its times counted from now, and let its duration pass. Errors: as `strike`."""
+    def run(self, schedule: Schedule | Iterable[Fault | str]) -> None:
+        """Have a whole schedule happen, its times counted from now, and let its duration pass.
+
+        Faults or lines in a list happen until all are over, see `Schedule`. Errors: as `strike`; the faults before the
+        one that was refused are still planned then.
+        """
         self._check_open("run()")
         if not isinstance(schedule, Schedule):
-            example = "Schedule(['worker: crash every 7s'], duration=60)"
-            raise SpecError(f"run({schedule!r}): must be a Schedule, such as {example}")
-        for fault in schedule.faults:
+            if isinstance(schedule, (str, Fault)) or not isinstance(schedule, Iterable):
+                example = "run(['worker: crash every 7s to 1m'])"
+                raise SpecError(f"run({schedule!r}): must be a Schedule or a list of faults, such as {example}")
+            schedule = Schedule(schedule)
+        for fault in schedule:
             self._plan(fault)
         self._go_on(self.now + schedule.duration)
 
@@ -181,6 +195,7 @@ class SupervisedTree:
 
         Raises:
             SpecError: `max_events` events have happened.
+            CheckFailed: so many, and time stands still: restarts without a delay.
         """
         self.advance_to(self.now + checks.seconds("seconds", seconds))
 
@@ -208,6 +223,9 @@ class SupervisedTree:
     def check(self, *invariants: Invariant) -> None:
         """Check what must hold of all that has happened so far.
 
+        When an invariant has moved the clock on, all are asked again about what came of that, until it stands still
+        (or 20 times), so their order does not matter.
+
         Args:
             invariants: such as `never_two_live` or ``recovers_within(60)``, or a function of your own: it gets this
                 tree, may move the clock on, and returns or yields a text for each thing that is wrong.
@@ -220,7 +238,11 @@ class SupervisedTree:
         self._check_open("check()")
         if not invariants:
             raise SpecError("check(): name what must hold, such as check(never_two_live, recovers_within(60))")
-        found = [Finding(_name(invariant), text) for invariant in invariants for text in self._texts(invariant)]
+        found: list[Finding] = []
+        for _ in range(MOST_CHECKS):
+            before, found = self.now, self._findings(invariants)
+            if self.now == before:
+                break
         if found:
             raise CheckFailed(report_of(self, found), found, self.faults)
 
@@ -301,10 +323,11 @@ class SupervisedTree:
         if agents and not possible:
             why = cannot_happen(fault, agents[0].entry.executor)
             raise SpecError(f"{call}({fault.path!r}): cannot happen to {agents[0].path!r}: {why}")
+        self._note(fault)  # before a hook of the tree may raise: then it has been struck all the same
         struck = [self._simulator.strike(fault, agent.path) for agent in possible]
         if not any(struck):
+            del self._asked[-1], self.faults[-1]
             raise NotRunning(f"{call}({fault.path!r}): {self._why_not(fault.path, agents)}")
-        self._note(fault)
 
     def _why_not(self, path: str, agents: Sequence[AgentNode]) -> str:
         if len(agents) != 1 or agents[0].path != path:
@@ -331,10 +354,19 @@ class SupervisedTree:
         self.orders.append(Order(self.now, name, path))
 
     def _go_on(self, moment: float) -> None:
-        self._simulator.advance_to(moment)
-        if self._simulator.is_exhausted:
-            most = self._simulator.max_events
+        __tracebackhide__ = True
+        simulator = self._simulator
+        simulator.advance_to(moment)
+        if simulator.is_exhausted:
+            most, log = simulator.max_events, simulator.log
+            if log and log[len(log) // 2].now == self.now:
+                text = f"nothing but restarts at {duration(self.now)}: {most} events, and no delay between them"
+                found = [Finding("supervised", text)]
+                raise CheckFailed(report_of(self, found), found, self.faults)
             raise SpecError(f"{most} events have happened by {duration(self.now)}: give supervised() more max_events")
+
+    def _findings(self, invariants: Iterable[Invariant]) -> list[Finding]:
+        return [Finding(_name(invariant), text) for invariant in invariants for text in self._texts(invariant)]
 
     def _texts(self, invariant: Invariant) -> Iterable[str]:
         said = invariant(self) if callable(invariant) else self

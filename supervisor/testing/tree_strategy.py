@@ -10,7 +10,9 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from orchestree.agents.agent import Agent
 from orchestree.agents.async_agent import AsyncAgent
+from orchestree.strategies import checks
 from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.errors import SpecError
 from orchestree.strategies.restart import AutoShutdownName, RestartName, StrategyName
 from orchestree.supervisor.entry_fields import BackoffChoice, ShutdownTime
 from orchestree.supervisor.spec import INHERIT, AgentEntry, ChildEntry, ExecutorName, SupervisorEntry
@@ -19,6 +21,7 @@ from .hypothesis_strategies import st
 
 NAMES: Final = "abcd"
 """Of the children of each supervisor."""
+DEEPEST: Final = 4
 EXECUTORS: Final[tuple[ExecutorName, ...]] = ("thread", "process", "async")
 RESTARTS: Final[tuple[RestartName, ...]] = ("transient", "permanent", "temporary")
 STRATEGIES: Final[tuple[StrategyName, ...]] = ("one_for_one", "one_for_all", "rest_for_one", "dependents")
@@ -77,9 +80,18 @@ def trees(*, max_depth: int = 2, max_children: int = 3) -> st.SearchStrategy[tup
     depend on earlier siblings; supervisors are nested. Such a tree shrinks to a single agent with the defaults.
 
     Args:
-        max_depth: how many supervisors stand above one another, besides the root.
+        max_depth: how many supervisors stand above one another, besides the root, 0 to 4.
         max_children: of each supervisor, 1 to 4.
+
+    Raises:
+        SpecError: a number is none of these.
     """
+    for name, value, least, most in (
+        ("max_depth", max_depth, 0, DEEPEST),
+        ("max_children", max_children, 1, len(NAMES)),
+    ):
+        if checks.count(name, value, least=least) > most:
+            raise SpecError(f"{name}={value!r}: must be at most {most}")
     return _drawn_trees(_children(max_depth, max_children))
 
 

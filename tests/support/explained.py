@@ -11,7 +11,7 @@ from orchestree.strategies.backoff import Backoff
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.explaining import ends_at_once, explain
 from orchestree.supervisor.simulation.blueprint import Blueprint
-from orchestree.supervisor.simulation.explained.courses import Moment
+from orchestree.supervisor.simulation.explained.courses import Consequence
 from orchestree.supervisor.simulation.explained.explanation import (
     AgentExplained,
     Explanation,
@@ -84,7 +84,7 @@ def warned(explanation: Explanation, name: str) -> Warned:
     return found
 
 
-def when(moment: Moment | None) -> tuple[int, object]:
+def when(moment: Consequence | None) -> tuple[int, object]:
     """Return at which failure that was, and how many seconds after the first."""
     assert moment is not None
     return moment.failure, moment.after_s

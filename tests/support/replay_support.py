@@ -39,7 +39,7 @@ from orchestree.supervisor.simulation.faults import (
     SlowStart,
     cannot_happen,
 )
-from orchestree.supervisor.simulation.replay_result import Commanded
+from orchestree.supervisor.simulation.replayed.replay_result import Commanded
 from orchestree.supervisor.simulation.result import EventLog
 from orchestree.supervisor.simulation.simulator import Said, Simulator
 from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry

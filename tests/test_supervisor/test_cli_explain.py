@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -11,15 +12,19 @@ from pathlib import Path
 
 import pytest
 from explained import SOON, beating, looping, root
-from tenacity import RetryCallState, stop_after_attempt, stop_after_delay
+from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_random
 from virtual import supervisor
 
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.rules import Rule
 from orchestree.supervisor.control.command_line.explain_text import explanation_lines
-from orchestree.supervisor.explaining import explain
+from orchestree.supervisor.core_settings import Settings
+from orchestree.supervisor.explaining import ends_at_once, explain
+from orchestree.supervisor.simulation.blueprint import Blueprint
+from orchestree.supervisor.simulation.explained.explanation import explanation_of
 from orchestree.supervisor.spec import ChildEntry, SupervisorEntry
 
+README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -48,8 +53,11 @@ def test_it_says_what_the_default_policy_means() -> None:
     shown = text(looping("it"))
     assert shown.startswith("daemon tree: 1 agent, 1 supervisor; 0 warnings\n\n/: supervisor of 1 child\n")
     assert row("delays", shown) == ("0s, 0.19-0.25s, 0.38-0.5s, 0.75-1s, 1.5-2s, 3-4s, 6-8s, 12-16s ... up to 30s")
-    assert row("ends", shown) == "never parks: still restarted after 1,000 failures in a row"
-    assert row("restarts", shown) == "at most 9 a minute"
+    assert row("ends", shown) == (
+        "never parks, as there is no `stop`: still restarted after 64 failures in a row, 28m 2s"
+    )
+    assert row("restarts", shown) == "at most 15 a minute by its own failures, in whatever rhythm"
+    assert row("one fails", shown) == "again and again, in whatever rhythm: no child can end it alone"
     assert row("a failure", shown) == "stops nobody else"
 
 
@@ -94,7 +102,10 @@ def test_it_says_how_a_supervisor_above_goes_on() -> None:
     assert row("ends", text(inner).partition("\ninner/it: ")[2]) == (
         "supervisor inner ends by the 2nd failure, 0s after the first (max_restarts); in the end it stays down"
     )
-    assert row("one fails", text(inner).partition("\ninner: ")[2]) == "again and again: it can end it alone"
+    assert (
+        row("one fails", text(inner).partition("\ninner: ")[2])
+        == "again and again, in whatever rhythm: it can end it alone"
+    )
 
 
 def test_what_a_users_policy_says_cannot_steer_a_terminal() -> None:
@@ -102,6 +113,61 @@ def test_what_a_users_policy_says_cannot_steer_a_terminal() -> None:
         raise ValueError("\x1b[31mred\nand a second line")
 
     assert r"raised ValueError: \x1b[31mred\nand" in row("ends", text(looping("it", backoff=Backoff(wait=raising))))
+
+
+def test_a_stop_that_was_not_reached_yet_is_not_said_to_be_out_of_reach() -> None:
+    shown = text(looping("it", backoff=Backoff(stop=stop_after_delay(86_400), jitter=0.0)))
+    assert row("ends", shown) == "still restarted after 1,000 failures in a row, 8h 16m"
+
+
+def test_of_an_agent_whose_supervisor_comes_back_only_what_was_tried_is_said() -> None:
+    inner = supervisor("inner", looping("it", backoff=None), max_restarts=1, backoff=SOON)
+    shown = text(inner).partition("\ninner/it: ")[2]
+    assert row("restarts", shown) == "3 a minute, of what was tried; there may be more"
+
+
+def test_escalating_is_said_of_the_supervisor_and_of_the_agent() -> None:
+    shown = text(looping("it", backoff=Backoff(stop=stop_after_attempt(3), on_give_up="escalate")))
+    assert row("one fails", shown).endswith("it can end it alone")
+    assert "(escalated), and with it the tree" in row("ends", shown)
+
+
+def test_the_figures_of_a_policy_that_draws_by_itself_are_called_samples() -> None:
+    shown = [text(looping("it", backoff=Backoff(wait=wait_random(0, 5), stop=stop_after_attempt(3)))) for _ in range(2)]
+    assert row("samples", shown[0]).startswith("its policy draws by itself")
+    assert row("restarts", shown[0]).endswith("of what was tried; there may be more")
+    assert row("one fails", shown[0]).endswith("no child can end it alone, with the delays that were drawn here")
+    assert shown[0] == shown[1]
+    assert "samples" not in text(looping("it", backoff=SOON))
+
+
+def test_a_strict_start_is_said_first() -> None:
+    tree = explanation_of(Blueprint(root(looping("it", backoff=SOON)), Settings(strict_start=True)), "", ends_at_once)
+    assert list(explanation_lines(tree))[1].startswith("strict_start: a first start that fails ends the tree")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["explain", "simulate"])
+def test_the_readme_shows_what_the_commands_print(command: str, tmp_path: Path) -> None:
+    chapter = README.read_text(encoding="utf-8").partition("## A policy before it runs")[2]
+    program = re.findall(r"```python\n(.*?)```", chapter, re.DOTALL)[0]
+    (tmp_path / "shop.py").write_text(
+        "from orchestree import Agent, Orchestrator, RunMode\n"
+        + "".join(f"class {name}(Agent):\n    def execute(self): self.sleep(3600)\n" for name in ("Api", "Payments"))
+        + program
+    )
+    samples = re.findall(r"```text\n\$ orchestree (.*?)\n(.*?)```", chapter, re.DOTALL)
+    [(words, shown)] = [sample for sample in samples if sample[0].startswith(f"{command} ")]
+    program = "import sys; from orchestree.supervisor.control.cli import main; main(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *shlex.split(words)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.stderr, done.stdout) == ("", shown)
 
 
 @pytest.mark.slow
@@ -154,15 +220,15 @@ def test_the_examples_have_no_warnings_but_what_they_show(tmp_path: Path, name: 
 def test_json_has_stable_keys_and_null_for_never(tmp_path: Path) -> None:
     done = orchestree(str(EXAMPLES / "monitoring.py"), "site", "--json", cwd=tmp_path)
     found = json.loads(done.stdout, parse_constant=pytest.fail)
-    assert list(found) == ["path", "run_mode", "warnings", "supervisors", "agents"]
+    assert list(found) == ["path", "run_mode", "strict_start", "warnings", "supervisors", "agents"]
     [agent] = found["agents"]
     assert list(agent) == [
-        *("path", "executor", "depends_on", "policy", "fails", "fails_in_setup", "touched"),
+        *("path", "executor", "depends_on", "policy", "fails", "fails_in_setup", "restarts", "touched"),
     ]
     assert list(agent["fails"]) == ["longest", "shortest"]
     assert list(agent["fails"]["longest"]) == [
         *("delays_s", "largest_delay_s", "parked", "not_restarted", "supervisor_ends", "tree_ends", "goes_on"),
-        *("failures", "starts_per_minute"),
+        *("failures", "lasted_s", "restarts_per_minute", "is_sample"),
     ]
     assert agent["fails"]["longest"]["parked"] is None
     assert agent["touched"] == {"stopped": ["tailer", "prober"], "all_siblings": False, "waiting": ["prober", "tailer"]}

@@ -61,8 +61,8 @@ def replay(*words: str) -> Result:
     return CliRunner().invoke(orchestree, ["replay", *words])
 
 
-def crashes(run: int = -1) -> list[Event]:
-    events = HistoryReader("history").query(EventQuery(types=frozenset({EventType.AGENT_CRASHED}), limit=None))
+def crashes(run: int = -1, kind: EventType = EventType.AGENT_CRASHED) -> list[Event]:
+    events = HistoryReader("history").query(EventQuery(types=frozenset({kind}), limit=None))
     runs = list(dict.fromkeys(event.run for event in events))
     return [event for event in events if event.run == runs[run]]
 
@@ -71,7 +71,7 @@ def test_it_tells_why_an_agent_is_down() -> None:
     done = replay("app.py", "worker", "--history", "history")
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].endswith(f"parked since {clock(crashes()[-1].time)}")
+    assert lines[0].endswith(f"parked since {clock(crashes(kind=EventType.AGENT_PARKED)[-1].time)}")
     assert lines[1].startswith(f"worker ended at {clock(crashes()[-1].time)}, event {crashes()[-1].seq}, run 3, after ")
     assert lines[1].endswith("of being ready: ValueError: no such sensor (abnormal (exception))")
     assert lines[-1] == "decided: parked: failed 3 times in a row"

@@ -202,13 +202,17 @@ def test_a_wrong_fault_in_a_file_is_named_with_its_line(folder: Path) -> None:
         (["--fault", "worker: crush every 7s"], 2, "right is, for example, 'worker: crash every 7s'"),
         (["--fault", "worker"], 2, "right is, for example"),
         (["--faults", "none.txt"], 2, "'none.txt' does not exist"),
-        (["--until", "soon"], 2, "'soon': must be a duration, such as 7s"),
+        (["--until", "soon"], 2, "until='soon': must be above 0 seconds: a number, or a duration such as '24h'"),
         (["--until", "0"], 2, "above 0"),
         (["--seed", "x"], 2, "'x' is not a valid integer"),
         (["--max-events", "0"], 2, "0 is not in the range"),
         (["--width", "8"], 2, "8 is not in the range"),
         (["--fault", "worke: crash at 1s"], 78, "(did you mean 'worker'?)"),
-        (["--fault", "worker: lost at 5s"], 78, "cannot happen to 'worker': executor='thread' shares our process"),
+        (
+            ["--fault", "worker: lost at 5s"],
+            78,
+            "cannot happen to 'worker': executor='thread', and cause='lost' happens to process and async agents only",
+        ),
     ],
 )
 def test_a_mistake_is_one_error_that_says_what_is_right(arguments: list[str], code: int, said: str) -> None:
@@ -239,8 +243,12 @@ def test_a_simulation_without_an_end_is_stopped_and_says_what_to_do() -> None:
         (FALLS, 1),
         (["--fault", "api: crash with exit code 78 at 10s"], 1),
         (["--fault", "worker: crash at 10s", "--set", "agents.worker.restart=temporary"], 1),
+        (["--fault", "worker: down from 10s"], 1),
+        (["--fault", "worker: slow start forever", "--set", "agents.worker.start_timeout=null"], 1),
+        (["--fault", "worker: hang at 3m"], 1),
+        (["--fault", "worker: crash at 2h"], 1),
     ],
-    ids=["nothing happens", "comes back", "falls", "parks", "fails"],
+    ids=["nothing happens", "comes back", "falls", "parks", "fails", "down", "starts", "hangs", "never happens"],
 )
 def test_check_makes_the_exit_code_1_unless_all_is_well(arguments: tuple[str, ...], code: int) -> None:
     assert simulate("app.py", *arguments, "--check").exit_code == code
@@ -294,3 +302,12 @@ def test_the_shell_completes_the_names_of_files() -> None:
     environment = {"_ORCHESTREE_COMPLETE": "bash_complete", "COMP_WORDS": "orchestree simulate ap", "COMP_CWORD": "2"}
     done = CliRunner().invoke(orchestree, [], prog_name="orchestree", env=os.environ | environment)
     assert done.stdout == "file,ap\n"
+
+
+def test_a_pool_of_threads_that_has_gone_again_is_no_work_that_was_left_running(folder: Path) -> None:
+    made = TREE.replace("tree = Orch", "def build():\n    tree = Orch").replace("\ntree.reg", "\n    tree.reg")
+    pool = "    from concurrent.futures import ThreadPoolExecutor\n    ThreadPoolExecutor().submit(int).result()\n"
+    (folder / "app.py").write_text(f"{made}{pool}    return tree\n")
+    for _ in range(5):
+        done = simulate("app.py:build", "--until", "1s")
+        assert (done.exit_code, done.stderr.replace("loading []\n", "")) == (0, "")

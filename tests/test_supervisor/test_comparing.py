@@ -14,10 +14,10 @@ from orchestree.strategies.errors import SpecError
 from orchestree.supervisor import AgentEntry, AgentMessage, AgentParked, Event, EventType, OrchestratorStopping
 from orchestree.supervisor.events import AgentCrashed, AgentRestarting, OrchestratorStopped
 from orchestree.supervisor.predicting import simulate
-from orchestree.supervisor.simulation.comparing import compare
-from orchestree.supervisor.simulation.comparison import Comparison, Row, Step
 from orchestree.supervisor.simulation.faults import Crash
 from orchestree.supervisor.simulation.result import Simulation
+from orchestree.supervisor.simulation.shown.comparing import compare
+from orchestree.supervisor.simulation.shown.comparison import Comparison, Row, Step
 
 pytestmark = pytest.mark.policy
 

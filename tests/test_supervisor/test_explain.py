@@ -14,7 +14,7 @@ from orchestree.strategies.rules import Rule
 from orchestree.supervisor.explaining import explain
 from orchestree.supervisor.orchestrator import Orchestrator
 from orchestree.supervisor.simulation.explained.courses import Course
-from orchestree.supervisor.simulation.explained.probing import MOST_FAILURES
+from orchestree.supervisor.simulation.explained.flapping import MOST_FAILURES
 from orchestree.supervisor.spec import SupervisorEntry
 
 pytestmark = pytest.mark.policy
@@ -39,16 +39,23 @@ def test_with_the_default_backoff_it_never_parks_and_never_ends_its_supervisor()
         None,
         True,
     )
-    assert longest.failures == shortest.failures == MOST_FAILURES
+    assert longest.failures == shortest.failures == 64  # the last 50 of them with one delay
+    assert longest.lasted_s == sum(DEFAULT_DELAYS) + 55 * 30
 
 
 @pytest.mark.slow
-def test_restarts_a_minute_are_counted_with_the_shortest_delays() -> None:
+def test_delays_that_change_late_are_looked_at_up_to_the_most_failures() -> None:
+    longest = courses(backoff=Backoff(wait=lambda state: float(state.attempt_number), jitter=0.0))[0]
+    assert (longest.failures, longest.largest_delay_s) == (MOST_FAILURES, MOST_FAILURES)
+
+
+@pytest.mark.slow
+def test_the_restarts_a_minute_of_a_course_are_counted_with_its_delays() -> None:
     longest, shortest = courses(backoff=Backoff())
-    # Shortest: at 0, 0.19, 0.56, 1.3, 2.8, 5.8, 11.8, 23.8 and 46.3 s; the next one comes at 68.8.
-    assert (longest.starts_per_minute, shortest.starts_per_minute) == (8, 9)
+    # Shortest: at 0, 0, 0.19, 0.56, 1.3, 2.8, 5.8, 11.8, 23.8 and 46.3 s; the next one comes at 68.8.
+    assert (longest.restarts_per_minute, shortest.restarts_per_minute) == (9, 10)
     fixed = courses(backoff=Backoff(wait=wait_fixed(6), jitter=0.5))
-    assert [course.starts_per_minute for course in fixed] == [11, 21]
+    assert [course.restarts_per_minute for course in fixed] == [11, 21]
 
 
 def test_stop_after_five_attempts_parks_at_the_fifth_failure() -> None:
@@ -161,7 +168,7 @@ def test_a_supervisor_gives_up_again_and_again_as_a_child_of_its_own_parent() ->
 @pytest.mark.slow
 def test_a_dynamic_supervisor_has_a_policy_and_no_children() -> None:
     found = supervised("pool", SupervisorEntry("pool", dynamic=True), looping("it"))
-    assert (found.dynamic, found.children, found.agents, found.exhausted_by) == (True, 0, 0, ())
+    assert (found.dynamic, found.children, found.agents, found.ended_by) == (True, 0, 0, ())
     assert (found.all_fail, found.all_stay_down) == (None, None)
     assert found.gives_up is not None
     assert found.gives_up.longest.delays_s == DEFAULT_DELAYS
@@ -170,8 +177,8 @@ def test_a_dynamic_supervisor_has_a_policy_and_no_children() -> None:
 @pytest.mark.slow
 def test_it_says_whether_one_child_alone_ends_its_supervisor() -> None:
     tree = (looping("hasty", backoff=None), looping("patient"))
-    assert supervised("", *tree).exhausted_by == ("hasty",)
-    assert supervised("", *tree, max_restarts=3).exhausted_by == ("hasty", "patient")
+    assert supervised("", *tree).ended_by == ("hasty",)
+    assert supervised("", *tree, max_restarts=3).ended_by == ("hasty", "patient")
 
 
 @pytest.mark.slow
@@ -292,6 +299,13 @@ def test_hooks_that_see_the_whole_tree_and_slots_do_not_matter_to_one_agent() ->
     for name in ("a", "b"):
         orchestrator.register_agent(Round, name, backoff=SOON)
     assert [when(agent.fails.longest.parked) for agent in explain(orchestrator).agents] == [(2, 0.0)] * 2
+
+
+def test_it_says_that_a_first_start_that_fails_ends_a_tree_with_strict_start() -> None:
+    orchestrator = Orchestrator(Orchestrator.Config(run_mode="daemon", control=False, strict_start=True))
+    orchestrator.register_agent(Round, "a", backoff=SOON)
+    assert explain(orchestrator).strict_start
+    assert not explain(looping("a", backoff=SOON)).strict_start
 
 
 def test_a_tree_that_was_started_is_no_specification_any_more() -> None:

@@ -17,7 +17,7 @@ from orchestree.supervisor.events import AgentCrashed, AgentParked, AgentRestart
 from orchestree.supervisor.explaining import explain
 from orchestree.supervisor.predicting import simulate
 from orchestree.supervisor.simulation.blueprint import Blueprint
-from orchestree.supervisor.simulation.explained.courses import SHOWN_DELAYS, Moment
+from orchestree.supervisor.simulation.explained.courses import SHOWN_DELAYS, Consequence
 from orchestree.supervisor.simulation.explained.explanation import AgentExplained
 from orchestree.supervisor.simulation.faults import Crash
 from orchestree.supervisor.simulation.result import Simulation
@@ -118,7 +118,7 @@ def shown(simulation: Simulation, path: str) -> Shown:
     return found
 
 
-def said(moment: Moment | None) -> tuple[int, object] | None:
+def said(moment: Consequence | None) -> tuple[int, object] | None:
     """Return what is said, as far as the simulation goes."""
     return None if moment is None or moment.failure > FAILURES else (moment.failure, pytest.approx(moment.after_s))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -124,9 +125,7 @@ def test_a_log_without_a_seed_tells_what_was_drawn_by_the_delays() -> None:
     drawn = [one.draw for one in before.decisions if one.draw is not None]
     assert [one.draw for one in found.decisions if one.draw is not None] == pytest.approx(drawn)
     assert len(drawn) > 10
-    assert found.assumptions == (
-        "the log has no seed (an older version wrote it): what was drawn is computed from the delays",
-    )
+    assert found.assumptions == ("the log has no seed: what was drawn is computed from the delays",)
 
 
 # Where they part
@@ -201,21 +200,84 @@ def test_a_child_that_had_to_start_and_did_not_is_gone() -> None:
     tree.stop()
     found = replay(before.events(), entry_of(agent("a"), supervisor("pool", dynamic=True)))
     assert same(found, before)
-    came = [text.split("'")[1] for text in found.assumptions if text.endswith("its policy is taken for the default")]
-    assert came == ["bad", "good", "bad", "good", "late", "family", "more"]
+    assert found.assumptions[-1] == (
+        "bad, good, pool/bad, pool/good, late and 2 more came while the tree ran: policy is taken for the default"
+    )
 
 
-def test_policy_that_no_text_says_is_an_assumption() -> None:
+def test_one_that_came_with_a_policy_of_its_own_does_what_the_log_says() -> None:
     tree = VirtualTree(agent("a"), started=False)
     before = noted(tree)
-    tree.reconfigure("a", backoff=THREE)
+    own = Backoff(wait=wait_fixed(0.3), jitter=0.0, stop=stop_after_attempt(3))
+    tree.register("", agent("late", backoff=own))
+    tree.register("", agent("ends", backoff=Backoff(on_give_up="escalate", stop=stop_after_attempt(1))))
+    tree.register("", supervisor("s", agent("x", backoff=None), backoff=own))
+    tree.register("", agent("ruled", backoff=Backoff(rules=(Rule(action="park", cause="exception"),))))
+    tree.crash("ruled")
+    for _ in range(11):
+        tree.crash("s/x")
+    for _ in range(3):
+        tree.advance(5)
+        tree.crash("late")
+        tree.crash("a")
+    assert tree.state("late") == "parked"
+    tree.crash("ends")
     found = replay(before.events(), entry_of(agent("a")))
-    number = before.events()[-1].seq
-    assert found.assumptions == (
-        "the log has no seed (an older version wrote it): what was drawn is computed from the delays",
-        f"event {number}: 'a': backoff={THREE}: what that is, is not known",
+    assert same(found, before)
+    late = [one for one in found.decisions if one.path == "late"]
+    assert [(one.outcome, one.delay, one.why) for one in late] == [
+        ("restarted", 0.3, ""),
+        ("restarted", 0.3, ""),
+        ("parked", None, "failed 3 times in a row"),
+    ]
+    assert late[0].inputs.backoff == "not known: what it decided is taken from the log"
+    assert found.assumptions[-1] == (
+        "late, ends, s, ruled came while the tree ran: policy is taken for what the log says that it decided"
     )
-    assert found.divergence is not None
+    assert "escalated" in found.why("a")
+
+
+def test_a_supervisor_that_came_with_a_window_of_its_own_is_named_where_that_shows() -> None:
+    tree = VirtualTree(agent("a"), started=False)
+    before = noted(tree)
+    tree.register("", supervisor("s", agent("x"), max_restarts=0))
+    tree.crash("s/x")
+    divergence = replay(before.events(), entry_of(agent("a"))).divergence
+    assert str(divergence).endswith("(assumed: s came while the tree ran: policy is taken for the default)")
+
+
+def test_policy_that_no_text_says_decides_what_the_log_says() -> None:
+    tree = VirtualTree(agent("a"), agent("b"), started=False)
+    before = noted(tree)
+    tree.reconfigure("a", backoff=THREE)
+    for _ in range(3):
+        tree.crash("a")
+        tree.advance(1)
+    found = replay(before.events(), entry_of(agent("a"), agent("b")))
+    assert same(found, before)
+    assert [one.outcome for one in found.decisions] == ["restarted", "restarted", "parked"]
+    assert found.decisions[0].inputs.backoff == str(THREE)
+    assert found.assumptions[-1] == ("policy that the log does not say is taken for what the log says that it decided")
+
+
+def test_what_a_hook_has_left_out_of_the_tree_is_left_out() -> None:
+    events = log_of([agent("a"), supervisor("s", agent("x"))], Crash("a", at=1.0))
+    found = replay(events, [agent("a"), supervisor("s", agent("x"), agent("y")), agent("b")])
+    assert found.divergence is None
+    assert found.assumptions == ("the log does not name s/y, b: a hook before_start has left that out",)
+    more = replay(events, [agent("a"), supervisor("s")]).divergence
+    assert str(more).endswith("(a hook before_start may have added s/x: register that too)")
+
+
+def test_the_seed_of_a_run_is_none_of_the_numbers_of_the_program() -> None:
+    def seed() -> int | None:
+        random.seed(42)
+        return Orchestrator(Orchestrator.Config(run_mode="daemon", control=False)).blueprint().settings.seed
+
+    first, drawn = seed(), random.random()
+    assert seed() != first
+    random.seed(42)
+    assert random.random() == drawn
 
 
 def test_whoever_uses_too_much_memory_is_recycled_or_parks() -> None:
@@ -273,7 +335,7 @@ def test_messages_that_were_dropped_in_a_flood_are_no_hole() -> None:
     failed = Event(last.seq + 53, 2.0, 2.0, EventType.HANDLER_FAILED, "", 0, HandlerFailed("h", "no"))
     found = replay([*events, message, gap, after, failed], entry_of(agent("a")))
     assert found.divergence is None
-    assert found.assumptions[-1] == "50 messages of agents are missing in the log"
+    assert found.assumptions[0] == "50 messages of agents are missing in the log"
     lost = replace(gap, time=2.0, monotonic=2.0)
     with pytest.raises(SpecError, match=rf"event {gap.seq}: events {last.seq + 2} to {gap.seq} are missing, and with"):
         replay([*events, message, lost, after], entry_of(agent("a")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -9,11 +10,13 @@ import pytest
 from core_policies import POLICIES
 from core_trees import Plan, plans
 from hypothesis import given, note, settings, strategies as st
-from replay_support import blueprint_of_plan, faults_of, operations_on, simulated
+from replay_support import Noted, blueprint_of_plan, faults_of, operations_on, simulated
 
 from orchestree.strategies.errors import OrchestreeError
+from orchestree.supervisor.events import AgentCrashed, AgentRestarting, Event, RestartCause, SupervisorRestarting
 from orchestree.supervisor.inputs import Input, StopTree
 from orchestree.supervisor.replaying import replay_of
+from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.simulation.faults import Fault
 from orchestree.supervisor.simulation.result import EventLog
 
@@ -39,6 +42,54 @@ def stories(draw: st.DrawFn) -> Story:
 @settings(max_examples=300, deadline=None)
 @given(stories())
 def test_the_log_of_a_simulation_replayed_gives_the_same_commands(story: Story) -> None:
+    events, blueprint, noted = log_of(story)
+    found = replay_of(events, blueprint)
+    for event in events[-30:]:
+        note(f"{event.seq} {event.monotonic} {event.type} {event.path} {event.data}")
+    assert found.divergence is None, str(found.divergence)
+    last = events[-1].monotonic
+    assert list(found.commands) == [one for one in noted.commands if one.now <= last]
+
+
+OUTCOMES = {"restart": "restarted", "park": "parked", "terminate": "finished", "escalate": "escalated"}
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(stories())
+def test_what_is_told_of_a_decision_is_what_the_log_says(story: Story) -> None:
+    events, blueprint, _ = log_of(story)
+    found = replay_of(events, blueprint)
+    decisions = {one.number: one for one in found.decisions}
+    for event in events:
+        note(f"{event.seq} {event.monotonic} {event.type} {event.path} {event.data}")
+        if isinstance(event.data, AgentCrashed):
+            assert decisions[event.seq].outcome == OUTCOMES[event.data.report.decision], event
+            assert decisions[event.seq].delay == event.data.report.delay_s, event
+    stopped = {event.path for event in events if is_of_a_group(event)}
+    assert stopped <= {path for one in found.decisions for path in one.group}
+    numbers = {path: max([event.seq for event in events if event.path == path], default=0) for path in found.paths}
+    for path, number in numbers.items():
+        cited = [int(one) for one in re.findall(r"event (\d+)[,:]", found.why(path))]
+        beyond = [one for one in cited if one > number and not is_about(events[one - 1], path)]
+        assert not beyond, (path, found.why(path))
+
+
+def is_of_a_group(event: Event) -> bool:
+    match event.data:
+        case AgentRestarting(cause=RestartCause.GROUP) | SupervisorRestarting(cause=RestartCause.GROUP):
+            return True
+        case _:
+            return False
+
+
+def is_about(event: Event, path: str) -> bool:
+    """Return whether that what has happened with its supervisors is told, which may still have to happen with it."""
+    return path.startswith(event.path) or not event.path
+
+
+def log_of(story: Story) -> tuple[tuple[Event, ...], Blueprint, Noted]:
+    """Simulate a story; the events, the tree, and what was commanded."""
     blueprint = blueprint_of_plan(story.plan, POLICIES[story.plan.default].backoff)
     simulator, noted = simulated(blueprint, story.faults)
     simulator.start()
@@ -50,10 +101,4 @@ def test_the_log_of_a_simulation_replayed_gives_the_same_commands(story: Story) 
     if simulator.core.world.root.is_up:  # of one that stops already, a stop with a timeout tells nobody
         simulator.tell(StopTree(timeout_s=story.timeout))
         simulator.advance_to(simulator.now + 50.0)
-    events = tuple(EventLog(simulator.log))
-    found = replay_of(events, blueprint)
-    for event in events[-30:]:
-        note(f"{event.seq} {event.monotonic} {event.type} {event.path} {event.data}")
-    assert found.divergence is None, str(found.divergence)
-    last = events[-1].monotonic
-    assert list(found.commands) == [one for one in noted.commands if one.now <= last]
+    return tuple(EventLog(simulator.log)), blueprint, noted

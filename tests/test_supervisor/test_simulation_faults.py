@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from simulated import STEADY, agent, changes, kinds, moments, simulated, started
-from virtual import AsyncWorker
+from virtual import AsyncWorker, Worker
 
 from orchestree import AgentEntry, Backoff, EventType, LoopingAgent, Rule, Simulation, SupervisorEntry, simulate
-from orchestree.supervisor.events import AgentCrashed
-from orchestree.supervisor.simulation import Crash
+from orchestree.supervisor.events import AgentCrashed, AgentHung
+from orchestree.supervisor.simulation import Crash, Hang
 
 pytestmark = pytest.mark.policy
 
@@ -43,6 +43,12 @@ def test_a_crash_in_setup_fails_the_next_start_of_one_that_is_ready() -> None:
     simulation = simulated("w: crash in setup at 10s", "w: crash at 12s", until=20.0)
     assert reports(simulation) == [("exception", "execute"), ("start_failed", "setup")]
     assert started(simulation) == [0.0, 12.0, 12.25]
+
+
+def test_a_crash_in_setup_from_the_beginning_fails_the_first_start() -> None:
+    assert started(simulated("w: crash in setup at 0s", until=20.0)) == [0.0, 0.0]
+    twice = simulated("w: crash in setup 2 times every 5s from 0s", "w: crash at 7s", until=20.0)
+    assert (started(twice), len(reports(twice))) == ([0.0, 0.0, 7.25, 7.75], 3)
 
 
 def test_a_crash_in_setup_fails_the_start_that_runs() -> None:
@@ -103,17 +109,34 @@ def test_a_process_that_hangs_is_killed_when_its_watchdog_has_waited() -> None:
     assert started(simulation) == [0.0, 15.0]
 
 
-@pytest.mark.parametrize("kind", ["thread", "async"])
-def test_a_thread_or_task_that_hangs_is_wedged_when_it_was_asked_to_stop(kind: str) -> None:
-    entry = agent(watchdog=5.0)
-    if kind == "async":
-        entry = AgentEntry(AsyncWorker, "w", backoff=STEADY, watchdog=5.0)
-    simulation = simulate(entry, ["w: hang at 10s"], until=60.0)
-    assert entry.executor == kind
+def test_a_thread_that_hangs_is_wedged_when_it_was_asked_to_stop() -> None:
+    simulation = simulated("w: hang at 10s", until=60.0, watchdog=5.0)
     assert moments(simulation, "agent_hung") == [15.0]
     assert moments(simulation, "agent_wedged") == [20.1]
     assert changes(simulation) == [(0.0, "ready"), (15.0, "stopping"), (20.1, "wedged")]
     assert started(simulation) == [0.0]
+
+
+def test_a_coroutine_that_hangs_is_cancelled_when_its_time_to_stop_is_over() -> None:
+    entry = AgentEntry(AsyncWorker, "w", backoff=STEADY, watchdog=5.0)
+    simulation = simulate(entry, ["w: hang at 10s"], until=60.0)
+    assert moments(simulation, "agent_hung") == [15.0]
+    assert changes(simulation) == [(0.0, "ready"), (15.0, "stopping"), (20.0, "ready")]
+    assert reports(simulation) == [("watchdog", "execute")]
+
+
+@pytest.mark.parametrize("at", [0.0, 4.0, 5.0, 5.25, 9.99, 10.0, 1234.5])
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_a_hang_is_noticed_a_whole_watchdog_after_it_began_whenever_it_began(at: float, executor: str) -> None:
+    simulation = simulated(Hang("w", at=at), until=at + 5.5, watchdog=5.0, executor=executor)
+    hung = [event for event in simulation.events if isinstance(event.data, AgentHung)]
+    assert [event.monotonic for event in hung] == pytest.approx([at + 5.0])
+    assert [event.data.silent_s for event in hung if isinstance(event.data, AgentHung)] == pytest.approx([5.0])
+
+
+def test_of_two_hangs_in_a_row_each_counts_from_its_own_beginning() -> None:
+    simulation = simulated("w: hang every 100s for 4s", "w: hang at 1003s", until=2000.0, watchdog=5.0)
+    assert moments(simulation, "agent_hung") == pytest.approx([1005.0])
 
 
 def test_one_that_is_wedged_comes_back_when_its_hang_is_over() -> None:
@@ -148,6 +171,22 @@ def test_a_slow_start_is_given_up_when_its_time_is_over(takes: str, ready: list[
     simulation = simulated(f"w: slow start {takes} to 1s", until=60.0, start_timeout=5.0, executor="process")
     assert moments(simulation, "agent_ready") == ready
     assert reports(simulation) == ([] if takes == "4s" else [("start_timeout", "setup")])
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+def test_a_slow_start_hears_nothing_but_a_coroutine_is_cancelled(kind: str) -> None:
+    made = AgentEntry(AsyncWorker if kind == "async" else Worker, "w", backoff=STEADY, start_timeout=5.0)
+    simulation = simulate(made, ["w: slow start 20s to 1s"], until=60.0)
+    ready = 10.0 if kind == "async" else 20.0
+    assert moments(simulation, "agent_wedged") == ([] if kind == "async" else [10.1])
+    assert moments(simulation, "agent_ready") == [ready]
+
+
+def test_a_coroutine_that_ignores_its_stop_is_cancelled_after_its_shutdown_time() -> None:
+    deaf = AgentEntry(AsyncWorker, "w", backoff=STEADY, shutdown=3.0)
+    entries = [deaf, agent("x", strategy="one_for_all")]
+    simulation = simulate(entries, ["w: ignore stop", "x: crash at 10s"], until=60.0)
+    assert changes(simulation, "w") == [(0.0, "ready"), (10.0, "stopping"), (13.0, "ready")]
 
 
 def test_a_start_that_takes_forever_is_tried_again_and_again() -> None:

@@ -6,19 +6,23 @@ import asyncio
 import hashlib
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 from simulated import agent, simulated, started
+from tenacity import wait_random_exponential
 from virtual import Worker
 
 from orchestree import (
     AgentEntry,
     Backoff,
     ChildEntry,
+    Event,
     NotFound,
     Orchestrator,
     RunMode,
@@ -30,6 +34,7 @@ from orchestree import (
 from orchestree.supervisor.inputs import RestartChild, StopTree
 from orchestree.supervisor.predicting import seeded_simulator
 from orchestree.supervisor.simulation import Complete, Crash, Hang
+from orchestree.supervisor.testing import supervised
 
 pytestmark = pytest.mark.policy
 
@@ -39,9 +44,10 @@ def a_tree() -> SupervisorEntry:
     pool = SupervisorEntry(
         "pool", children=[AgentEntry(Worker, f"p{number}", watchdog=5.0) for number in range(5)], max_restarts=3
     )
+    draws_by_itself = Backoff(wait=wait_random_exponential(multiplier=0.1, max=20), stop=None)
     children: list[ChildEntry] = [
         pool,
-        AgentEntry(Worker, "a", executor="process"),
+        AgentEntry(Worker, "a", executor="process", backoff=draws_by_itself),
         AgentEntry(Worker, "b", depends_on=["a"]),
     ]
     return SupervisorEntry("", children=children, strategy="dependents", max_restarts=50)
@@ -132,6 +138,35 @@ def test_faults_that_lead_to_no_event_come_to_an_end_too(fault: Crash | Hang) ->
     assert simulation.stopped_by == "max_events"
 
 
+@pytest.mark.parametrize("fields", [{"watchdog": 0.01}, {"max_memory": 2**30, "executor": "process"}])
+def test_what_is_looked_at_again_and_again_comes_to_an_end_without_faults_too(fields: dict[str, Any]) -> None:
+    simulation = simulate(agent(**fields), [], until="365d", max_events=100)
+    assert simulation.stopped_by == ("max_events" if "max_memory" in fields else "until")
+
+
+def test_a_policy_that_draws_by_itself_leaves_the_random_numbers_of_others_alone() -> None:
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    log_of(1)
+    with supervised(a_tree(), seed=1) as tree:
+        tree.strike("a: down from 1s to 30s")
+        tree.advance(60)
+    assert random.random() == expected
+
+
+def test_a_supervised_tree_draws_from_its_seed_too() -> None:
+    def log(*steps: float, seed: int = 1) -> list[Event]:
+        with supervised(a_tree(), seed=seed) as tree:
+            tree.strike("a: down from 1s to 10m")
+            for step in steps:
+                tree.advance(step)
+                random.random()
+            return list(tree.events)
+
+    assert log(300.0) == log(100.0, 150.0, 50.0) != log(300.0, seed=2)
+
+
 def test_a_simulator_that_is_exhausted_stands_still() -> None:
     simulator = seeded_simulator(SupervisorEntry("", children=[agent()]), 0, max_events=4)
     simulator.start()
@@ -195,8 +230,8 @@ def test_a_fault_that_names_nobody_is_an_error_with_the_nearest_path() -> None:
 
 def test_a_fault_that_cannot_happen_to_that_executor_is_an_error_with_one_that_can() -> None:
     assert error_of(agent(), ["w: run out of memory at 1s"]) == (
-        "'w: run out of memory at 1s': cannot happen to 'w': executor='thread' shares our process, "
-        "cause='oom' needs one of its own; what can is, for example, 'w: crash at 1s'"
+        "'w: run out of memory at 1s': cannot happen to 'w': executor='thread', and cause='oom' happens to "
+        "process agents only; what can is, for example, 'w: crash at 1s'"
     )
     assert "what can is, for example, 'w: crash every 1s'" in error_of(agent(), ["/: crash with SIGSEGV every 1s"])
 

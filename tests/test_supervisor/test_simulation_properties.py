@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
 from typing import Final
@@ -16,8 +17,10 @@ from core_restarts import Delays, Groups, Outcomes, Windows
 from core_trees import Plan, plans
 from hypothesis import given, settings, strategies as st
 
-from orchestree import NotFound, SpecError
+from orchestree import EventType, NotFound, SpecError
+from orchestree.agents.ends import Cause
 from orchestree.supervisor.core_settings import Settings
+from orchestree.supervisor.events import SupervisorTerminated
 from orchestree.supervisor.simulation import Complete, Crash, Down, Fault, Hang, IgnoreStop, SlowStart
 from orchestree.supervisor.simulation.blueprint import Blueprint, walk_entries
 from orchestree.supervisor.simulation.result import result_of
@@ -145,6 +148,15 @@ def test_the_same_faults_and_draws_give_the_same_result(case: tuple[Plan, list[F
     assert [event.seq for event in first.events] == list(range(1, len(first.events) + 1))
     times = [event.monotonic for event in first.events]
     assert times == sorted(times)
+    told = Counter((event.type, event.path) for event in first.events)
     for agent in first.agents.values():
         assert 0.0 <= agent.up_s + agent.down_s <= UNTIL_S + 1e-6
         assert agent.longest_down_s <= agent.down_s + 1e-6
+        assert agent.crashes == told[EventType.AGENT_CRASHED, agent.path]
+        assert agent.starts == told[EventType.AGENT_STARTING, agent.path]
+        assert agent.restarts == told[EventType.AGENT_RESTARTING, agent.path]
+    assert len(first.parked) == sum(event.type is EventType.AGENT_PARKED for event in first.events)
+    ends = [event.data for event in first.events if isinstance(event.data, SupervisorTerminated)]
+    own = [data.reason.cause for data in ends if data.reason.cause in (Cause.MAX_RESTARTS, Cause.ESCALATED)]
+    assert [one.cause for one in first.gave_up] == own
+    assert all(one.fault in drawn and one.path in first.agents for one in first.struck)

@@ -108,7 +108,7 @@ def test_a_fault_of_a_supervisor_is_for_the_process_agents_below_it() -> None:
         ("a: crash with exit code 3 at 1s", "exit code 3"),
         (kill("a", at=1.0, phase="setup"), "nobody outside knows when its setup runs"),
         (kill("a", at=1.0, signal="SIGSTOP"), "SIGSTOP ends no process"),
-        (kill("a", at=1.0, signal="SIGNIFICANT"), "SIGNIFICANT ends no process"),
+        (kill("a", at=1.0, signal="SIGCHLD"), "SIGCHLD ends no process"),
         (Hang("c", at=1.0), "'c: hang at 1s': no process agent there, and others share our process; what can: "),
     ],
 )

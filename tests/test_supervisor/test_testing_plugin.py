@@ -49,30 +49,34 @@ def run_pytest(folder: Path, tests: str, *options: str) -> subprocess.CompletedP
     )
 
 
-def test_the_fixture_starts_trees_and_ends_them_with_the_test(tmp_path: Path) -> None:
+def test_the_fixture_is_the_function_so_it_is_used_the_same_under_given_too(tmp_path: Path) -> None:
     tests = """
-kept = []
+from hypothesis import given, settings
+from orchestree.supervisor import testing
 
-def test_one(supervised):
-    t = supervised(TREE, seed=1)
-    other = supervised(TREE, max_events=1000)
-    t.crash("worker")
-    assert (t.starts("worker"), other.starts("worker"), t.seed) == (2, 1, 1)
-    kept.append(t)
-
-def test_two():
+def test_plain(supervised):
+    assert supervised is testing.supervised
+    with supervised(TREE, seed=1) as t:
+        t.crash("worker")
+        assert (t.starts("worker"), t.seed) == (2, 1)
     with pytest.raises(Exception, match="its with block is over"):
-        kept[0].advance(1)
+        t.advance(1)
+
+@settings(max_examples=20, database=None)
+@given(testing.fault_schedules(TREE))
+def test_given(supervised, schedule):
+    with supervised(TREE) as t:
+        t.run(schedule)
+        t.check(testing.never_two_live)
 """
+    done = run_pytest(tmp_path, tests, "--fixtures-per-test")
+    assert "supervised -- " in done.stdout
+    assert (
+        "Put trees under virtual time: ``with supervised(tree, seed=0) as t:``, under ``@given``, too." in done.stdout
+    )
     done = run_pytest(tmp_path, tests)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
-
-
-def test_the_fixture_is_listed_with_its_first_line(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, "", "--fixtures")
-    assert "supervised -- " in done.stdout
-    assert "Start trees under virtual time: ``t = supervised(tree, seed=0)``; they end with the test." in done.stdout
 
 
 def test_a_run_that_uses_nothing_of_it_loads_nothing_of_it(tmp_path: Path) -> None:
@@ -126,7 +130,7 @@ def test_shop(schedule):
     assert done.returncode == 1
     told = [line.removeprefix("E").strip() for line in done.stdout.splitlines()]
     assert "2 faults led to it. To see that again:" in told
-    assert "orchestree simulate TARGET --until 1m --seed 0 \\" in told
+    assert "orchestree simulate TARGET --until 1ms --seed 0 \\" in told
     assert told.count('--fault "worker: crash at 0s" \\') == 1
     assert any(line.startswith("Simulated ") for line in told)
     assert '"worker: crash at 0s",' in told

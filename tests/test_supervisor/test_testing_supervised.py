@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
 from virtual import AsyncWorker, agent, process, supervisor
@@ -15,7 +17,7 @@ from orchestree.supervisor.orchestrator import Orchestrator
 from orchestree.supervisor.predicting import simulate
 from orchestree.supervisor.spec import AgentEntry, ChildEntry
 from orchestree.supervisor.states import AgentState, RunMode
-from orchestree.supervisor.testing import Crash, Down, Hang, Schedule, SupervisedTree, line_of, supervised
+from orchestree.supervisor.testing import CheckFailed, Crash, Down, Hang, Schedule, SupervisedTree, line_of, supervised
 
 pytestmark = pytest.mark.policy
 
@@ -86,6 +88,10 @@ class ServerGone(ConnectionError):
         ({"cause": "signal"}, Cause.SIGNAL, "killed by SIGKILL"),
         ({"signal": "SIGSEGV"}, Cause.SIGNAL, "killed by SIGSEGV"),
         ({"cause": "oom"}, Cause.OOM, "killed by SIGKILL: out of memory"),
+        ({"cause": Cause.OOM}, Cause.OOM, "killed by SIGKILL: out of memory"),
+        ({"cause": "ValueError"}, Cause.EXCEPTION, "ValueError: simulated"),
+        ({"cause": "SIGTERM"}, Cause.SIGNAL, "killed by SIGTERM"),
+        ({"cause": signal.SIGSEGV}, Cause.SIGNAL, "killed by SIGSEGV"),
         ({"cause": "lost"}, Cause.LOST, "lost: nobody knows what became of it"),
     ],
 )
@@ -191,6 +197,83 @@ def test_a_schedule_that_is_run_twice_is_told_twice() -> None:
         assert [one.fault for one in t.simulation.struck] == t.faults
 
 
+def test_a_list_of_faults_is_run_until_all_are_over() -> None:
+    with supervised([process("worker")]) as t:
+        t.run(["worker: crash at 2s", Hang("worker", at=3.0, lasts=4.0)])
+        assert t.now == 7.0
+        assert t.starts("worker") == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "duration"),
+    [
+        ("a: crash at 3s", 3.0),
+        ("a: hang at 3s for 4s", 7.0),
+        ("a: hang at 3s", 3.0),
+        ("a: down from 1s to 5s", 5.0),
+        ("a: down from 1s", 1.0),
+        ("a: crash every 7s", 7.0),
+        ("a: crash 3 times every 7s from 1s", 15.0),
+        ("a: crash every 7s to 1m", 60.0),
+        ("a: crash 5s after ready", 5.0),
+    ],
+)
+def test_a_schedule_lasts_until_its_last_fault_is_over(line: str, duration: float) -> None:
+    assert Schedule(["a: crash at 0s", line]).duration == duration
+    assert Schedule([]).duration == 0.0
+
+
+def test_a_schedule_has_a_length_and_can_be_iterated_over() -> None:
+    schedule = Schedule(["a: crash at 1s", "b: crash at 2s"], 60)
+    assert len(schedule) == 2
+    assert [fault.path for fault in schedule] == ["a", "b"]
+
+
+def test_equal_logs_are_equal_however_they_are_kept() -> None:
+    with supervised([agent("worker")], seed=2) as t:
+        t.crash("worker")
+        t.advance(10)
+    simulated = simulate([agent("worker")], ["worker: crash at 0s"], until=10, seed=2)
+    assert t.events == t.simulation.events == simulated.events
+    assert simulated.events == t.events
+    assert t.events == [*t.events]
+    assert t.events != [*t.events][:-1]
+    assert t.events != simulate([agent("worker")], until=10, seed=2).events
+    other: object = "worker"
+    assert t.events != other
+
+
+class Hooked(Orchestrator):
+    def classify_exit(self, report: object) -> object:  # type: ignore[override]
+        raise KeyError("mine")
+
+
+def test_what_a_hook_of_the_tree_raises_leaves_the_fault_noted() -> None:
+    with supervised(Hooked(Orchestrator.Config(run_mode=RunMode.DAEMON), [agent("worker")])) as t:
+        with pytest.raises(KeyError, match="mine"):
+            t.crash("worker")
+        assert [line_of(one.fault) for one in t.simulation.struck] == ["worker: crash at 0s"]
+        assert "worker" in t.timeline()
+
+
+def test_a_crash_of_one_that_does_not_run_is_not_noted() -> None:
+    with supervised([agent("worker", backoff=SLOWLY)]) as t:
+        t.crash("worker")
+        with pytest.raises(NotRunning):
+            t.crash("worker")
+        assert len(t.faults) == len(t.simulation.struck) == 1
+
+
+def test_restarts_without_a_delay_are_what_failed_and_no_mistake_of_the_caller() -> None:
+    config = Orchestrator.Config(run_mode=RunMode.DAEMON, max_restarts=10**9)
+    tree = Orchestrator(config, [agent("worker", backoff=None)])
+    with supervised(tree, max_events=1000) as t, pytest.raises(CheckFailed) as caught:
+        t.strike("worker: down from 0s to 10s")
+    told = str(caught.value).splitlines()
+    assert told[1] == "  supervised: nothing but restarts at 0 s: 1000 events, and no delay between them"
+    assert '    --fault "worker: down from 0s to 10s"' in told
+
+
 def test_equal_seeds_give_equal_logs_and_other_seeds_other_delays() -> None:
     def delays(seed: int) -> list[float]:
         with supervised([agent("worker")], seed=seed) as t:
@@ -266,24 +349,24 @@ MISTAKES = [
     (
         lambda t: t.crash("worker", "oom"),
         SpecError,
-        "crash('worker'): cannot happen to 'worker': executor='thread' shares our process, "
-        "cause='oom' needs one of its own",
+        "crash('worker'): cannot happen to 'worker': executor='thread', and cause='oom' happens to process agents only",
     ),
     (
         lambda t: t.crash("worker", signal="SIGSEGV"),
         SpecError,
-        "crash('worker'): cannot happen to 'worker': executor='thread' shares our process, "
-        "cause='signal' needs one of its own",
+        "crash('worker'): cannot happen to 'worker': executor='thread', and cause="
+        "'signal' happens to process agents only",
     ),
     (
         lambda t: t.crash("worker", "boom"),
         SpecError,
-        "cause='boom': must be one of exception, exit, signal, oom, lost (did you mean 'oom'?)",
+        "cause='boom': must be one of exception, exit, signal, oom, lost, or an exception or a signal, or the name "
+        "of one (did you mean 'oom'?)",
     ),
     (
         lambda t: t.crash("worker", 3),
         SpecError,
-        "cause=3: must be one of exception, exit, signal, oom, lost, or an exception",
+        "cause=3: must be one of exception, exit, signal, oom, lost, or an exception or a signal, or the name of one",
     ),
     (
         lambda t: t.crash("worker", exit_code=1, signal="SIGKILL"),
@@ -295,12 +378,34 @@ MISTAKES = [
         SpecError,
         "cause=<class 'KeyError'>: does not go with exit_code",
     ),
+    (
+        lambda t: t.crash("worker", Cause.WATCHDOG),
+        SpecError,
+        "cause='watchdog': is no crash of its own: hang(path) leads to it",
+    ),
+    (
+        lambda t: t.crash("worker", "start_failed"),
+        SpecError,
+        "cause='start_failed': is no crash of its own: crash(path, phase='setup') leads to it",
+    ),
+    (
+        lambda t: t.crash("worker", Cause.NORMAL),
+        SpecError,
+        "cause='normal': must be one of exception, exit, signal, oom, lost, or an exception or a signal, or the name "
+        "of one",
+    ),
+    (
+        lambda t: t.crash("worker", Cause.OOM),
+        SpecError,
+        "crash('worker'): cannot happen to 'worker': executor='thread', and cause='oom' happens to process agents only",
+    ),
     (lambda t: t.crash("worker", exit_code=0), SpecError, "exit_code=0: must be a whole number, 1 or more"),
     (lambda t: t.strike(3), SpecError, "3: must be a fault, or a line such as 'worker: crash at 10s'"),
     (
-        lambda t: t.run(["worker: crash at 0s"]),
+        lambda t: t.run("worker: crash at 0s"),
         SpecError,
-        "run(['worker: crash at 0s']): must be a Schedule, such as Schedule(['worker: crash every 7s'], duration=60)",
+        "run('worker: crash at 0s'): must be a Schedule or a list of faults, "
+        "such as run(['worker: crash every 7s to 1m'])",
     ),
     (lambda t: t.advance(-1), SpecError, "seconds=-1: must be a finite number of seconds, 0 or more"),
     (

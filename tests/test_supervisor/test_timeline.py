@@ -204,7 +204,7 @@ def test_a_thread_that_cannot_be_stopped_is_shown_as_wedged() -> None:
 
 
 def many(*faults: str) -> Simulation:
-    children = [entry(f"sensor-{number}", backoff=STEADY) for number in range(60)]
+    children = [entry(f"sensor-{number}", backoff=STEADY, executor="process") for number in range(60)]
     return simulate(SupervisorEntry("", max_restarts=1000, children=children), faults, until="24h")
 
 

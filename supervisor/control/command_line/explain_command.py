@@ -31,9 +31,9 @@ def explain(
     """Tell what TARGET would do about failures, and warn of what looks like a mistake in its numbers.
 
     For each agent: its next delays when it fails again and again as soon as it is ready (a range, because of jitter),
-    when it is given up on, how often it can be restarted in a minute, and what its failure stops. For each
-    supervisor: whether one child alone can end it, and what happens when all of them fail. All of it is simulated
-    with the specifications that would run; nothing is started.
+    when it is given up on, how often its own failures can have it restarted in a minute, and what a failure stops.
+    For each supervisor: whether one child alone can end it, and what happens when all of them fail. All of it is
+    simulated with the specifications that would run; nothing is started.
 
     PATH is an agent, or a supervisor with all below it. ARGUMENTS for TARGET come behind it (`/` is all).
 

@@ -14,7 +14,7 @@ from orchestree.supervisor.simulation.explained.policy_words import seconds
 from .human import printable
 
 if TYPE_CHECKING:
-    from orchestree.supervisor.simulation.explained.courses import Course, Moment
+    from orchestree.supervisor.simulation.explained.courses import Consequence, Course
     from orchestree.supervisor.simulation.explained.explanation import (
         AgentExplained,
         Explanation,
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     )
     from orchestree.supervisor.simulation.explained.lints import Warned
     from orchestree.supervisor.simulation.explained.policy_words import PolicyWords
-    from orchestree.supervisor.simulation.explained.probing import Forecast, Shared
+    from orchestree.supervisor.simulation.explained.probing import Forecast, Restarts
+    from orchestree.supervisor.simulation.explained.shared_failures import Shared
 
 _T = TypeVar("_T")
 
@@ -39,6 +40,8 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
     kinds = [counted(agents, "agent"), counted(supervisors, "supervisor")]
     of_what = ", ".join(kinds) if supervisors else explanation.path
     yield f"{explanation.run_mode.value} tree: {of_what}; {counted(len(explanation.warnings), 'warning')}"
+    if explanation.strict_start:
+        yield "strict_start: a first start that fails ends the tree; what follows is about later failures"
     for same in _alike(explanation.warnings, lambda one: (one.name, one.problem, one.advice, _parent(one.path))):
         yield from ("", *_warning(same))
     for similar in _alike(explanation.supervisors, lambda one: (_parent(one.path), *_supervisor(one))):
@@ -62,8 +65,8 @@ def _alike(things: Iterable[_T], kind: Callable[[_T], Hashable]) -> list[list[_T
 def _kind(agent: AgentExplained) -> Hashable:
     """Return what agents have in common that are shown together: all that is shown of them."""
     touched = "all" if agent.touched.all_siblings else agent.touched.stopped
-    forecasts = [tuple(_row(one)) for one in (agent.fails, agent.fails_in_setup) if one is not None]
-    asked_for = (_parent(agent.path), agent.executor, agent.depends_on, agent.policy)
+    forecasts = [tuple(_row(one, False)) for one in (agent.fails, agent.fails_in_setup) if one is not None]
+    asked_for = (_parent(agent.path), agent.executor, agent.depends_on, agent.policy, agent.restarts)
     return (*asked_for, *forecasts, touched, agent.touched.waiting)
 
 
@@ -109,15 +112,17 @@ def _supervisor(one: SupervisorExplained) -> Iterator[str]:
     """Yield all rows but the head."""
     yield from _policy(one.policy)
     if one.all_fail is not None and one.all_stay_down is not None:
-        alone = listed(tuple(path.rpartition("/")[2] for path in one.exhausted_by)) or "no child"
-        yield from _wrapped("one fails", f"again and again: {alone} can end it alone")
+        alone = listed(tuple(path.rpartition("/")[2] for path in one.ended_by)) or "no child"
+        drawn = ", with the delays that were drawn here" if one.is_sample else ""
+        yield from _wrapped("one fails", f"again and again, in whatever rhythm: {alone} can end it alone{drawn}")
         at_once = f"once, at one moment: {_ended(one.all_fail)}; at each start after it: {_ended(one.all_stay_down)}"
         yield from _wrapped("all fail", at_once)
     if one.gives_up is None:
         yield from _wrapped("gives up", "then the tree has ended, with exit code 70")
     else:
         yield from _wrapped("gives up", "again and again, each time as soon as it is ready:")
-        yield from _row(one.gives_up)
+        yield from _row(one.gives_up, one.policy.has_stop)
+        yield from _restarts(one.restarts)
         yield from _touched(one.touched)
 
 
@@ -133,10 +138,11 @@ def _agents(alike: Sequence[AgentExplained]) -> Iterator[str]:
     after = f", after {listed(one.depends_on)}" if one.depends_on else ""
     yield f"{_together([agent.path for agent in alike])}: {one.executor}{after}"
     yield from _policy(one.policy)
-    yield from _row(one.fails)
+    yield from _row(one.fails, one.policy.has_stop)
     if one.fails_in_setup is not None:
         yield from _wrapped("in setup", "failing there is another matter:")
-        yield from _row(one.fails_in_setup)
+        yield from _row(one.fails_in_setup, one.policy.has_stop)
+    yield from _restarts(one.restarts)
     yield from _touched(one.touched)
 
 
@@ -157,15 +163,24 @@ def _policy(policy: PolicyWords) -> Iterator[str]:
         yield from _wrapped("backoff", policy.backoff)
 
 
-def _row(forecast: Forecast) -> Iterator[str]:
-    """Yield the delays, the end of them, and how often it is restarted."""
+def _row(forecast: Forecast, has_stop: bool) -> Iterator[str]:
+    """Yield the delays, and the end of them."""
     longest, shortest = forecast.longest, forecast.shortest
+    if longest.is_sample or shortest.is_sample:
+        yield from _wrapped("samples", "its policy draws by itself: delays, times and counts are others each time")
     if delays := _delays(longest, shortest):
         yield from _wrapped("delays", delays)
-    yield from _wrapped("ends", _end(longest, shortest))
-    if most := max(longest.starts_per_minute, shortest.starts_per_minute):
-        more = " or more" if most >= shortest.failures - 1 and shortest.goes_on else ""
-        yield from _wrapped("restarts", f"at most {most:,}{more} a minute")
+    yield from _wrapped("ends", _end(longest, shortest, has_stop))
+
+
+def _restarts(restarts: Restarts | None) -> Iterator[str]:
+    if restarts is None or not restarts.most:
+        return
+    if restarts.is_bound:
+        told = f"at most {restarts.most:,} a minute by its own failures, in whatever rhythm"
+    else:
+        told = f"{restarts.most:,} a minute, of what was tried; there may be more"
+    yield from _wrapped("restarts", told)
 
 
 def _delays(longest: Course, shortest: Course) -> str:
@@ -184,33 +199,34 @@ def _range(least: float, most: float) -> str:
     return f"{low.removesuffix('s')}-{high}" if max(least, most) < 60 else f"{low} to {high}"
 
 
-def _end(longest: Course, shortest: Course) -> str:
+def _end(longest: Course, shortest: Course, has_stop: bool) -> str:
     if _moment(longest) == _moment(shortest) is None:
-        return _without_end(longest)
+        return _without_end(longest, has_stop)
     slow, fast = _moment(longest), _moment(shortest)
     if slow and fast and (slow.path, slow.failure, slow.why) == (fast.path, fast.failure, fast.why):
         return _told(slow, _range(fast.after_s, slow.after_s), longest)
-    return f"with the longest delays {_one_end(longest)}; with the shortest {_one_end(shortest)}"
+    return f"with the longest delays {_one_end(longest, has_stop)}; with the shortest {_one_end(shortest, has_stop)}"
 
 
-def _one_end(course: Course) -> str:
+def _one_end(course: Course, has_stop: bool) -> str:
     moment = _moment(course)
-    return _told(moment, seconds(moment.after_s), course) if moment else _without_end(course)
+    return _told(moment, seconds(moment.after_s), course) if moment else _without_end(course, has_stop)
 
 
-def _without_end(course: Course) -> str:
+def _without_end(course: Course, has_stop: bool) -> str:
     if course.not_restarted:
         return "by its first failure: it does not come back"
-    return f"never parks: still restarted after {course.failures:,} failures in a row"
+    still = f"still restarted after {course.failures:,} failures in a row, {seconds(course.lasted_s)}"
+    return still if has_stop else f"never parks, as there is no `stop`: {still}"
 
 
-def _moment(course: Course) -> Moment | None:
+def _moment(course: Course) -> Consequence | None:
     """Return what comes first: that it is parked, or that a supervisor ends because of it."""
     found = [moment for moment in (course.parked, course.supervisor_ends) if moment is not None]
     return min(found, key=lambda moment: moment.failure, default=None)
 
 
-def _told(moment: Moment, after: str, course: Course) -> str:
+def _told(moment: Consequence, after: str, course: Course) -> str:
     when = f"{ordinal(moment.failure)} failure" + (f", {after} after the first" if moment.failure > 1 else "")
     if moment == course.parked:
         own_words = "" if moment.why.startswith("failed") or not moment.why else f": {moment.why}"
@@ -226,7 +242,7 @@ def _told(moment: Moment, after: str, course: Course) -> str:
     return f"{told}; comes back with it, again and again" if course.goes_on else f"{told}; in the end it stays down"
 
 
-def _why(end: Moment) -> str:
+def _why(end: Consequence) -> str:
     return "auto_shutdown" if end.why == Cause.SHUTDOWN else end.why
 
 

@@ -6,9 +6,12 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import psutil
 
+ENDING_S: Final = 0.2
+"""Seconds that a thread which does nothing of the user's own has for its end."""
 _HELPER_OF_MULTIPROCESSING = "resource_tracker"
 """Started by whoever makes a lock or shared memory; it does no work of its own and ends with us."""
 
@@ -27,8 +30,10 @@ class LeftRunning:
 
     def since(self, before: LeftRunning) -> LeftRunning:
         """Return what of it did not run at the moment of `before`."""
+        new = self.threads - before.threads
         return LeftRunning(
-            self.threads - before.threads, tuple(child for child in self.children if child not in before.children)
+            frozenset(ident for ident in new if not _is_on_its_way_out(ident)),
+            tuple(child for child in self.children if child not in before.children),
         )
 
     def __bool__(self) -> bool:
@@ -58,6 +63,19 @@ def _works(child: psutil.Process) -> bool:
         return child.status() != psutil.STATUS_ZOMBIE and not is_helper
     except psutil.Error:
         return False
+
+
+def _is_on_its_way_out(ident: int) -> bool:
+    """Return whether a thread has done its work: nothing of the user's own is left, and it ends within a moment."""
+    from .target import own_place
+
+    if own_place(sys._current_frames().get(ident)):
+        return False
+    for thread in threading.enumerate():
+        if thread.ident == ident:
+            thread.join(ENDING_S)  # such as one of a pool that nobody refers to any more
+            return not thread.is_alive()
+    return True
 
 
 def _thread(ident: int) -> str:

@@ -16,8 +16,8 @@ from .tables import as_json, print_json, print_table
 if TYPE_CHECKING:
     from orchestree.supervisor.events import Event
     from orchestree.supervisor.orchestrator import Orchestrator
-    from orchestree.supervisor.simulation.replay_decisions import Decision
-    from orchestree.supervisor.simulation.replay_result import Replay
+    from orchestree.supervisor.simulation.replayed.decisions import EndDecided
+    from orchestree.supervisor.simulation.replayed.replay_result import Replay
 
 HEADS = ("EVENT", "TIME", "PATH", "ENDED", "DECIDED")
 
@@ -88,7 +88,7 @@ def replay(
 
 def _events(file: Path, run: str | None) -> list[Event]:
     from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor.simulation.replay_log import checked
+    from orchestree.supervisor.simulation.replayed.log import checked
 
     from .closed_history import read_run
 
@@ -99,7 +99,7 @@ def _events(file: Path, run: str | None) -> list[Event]:
 
 
 def _print(found: Replay, lines: list[str]) -> None:
-    from orchestree.supervisor.simulation.replay_phrases import decided, ended
+    from orchestree.supervisor.simulation.replayed.wording import decided, ended
 
     if not lines:
         print_table(
@@ -125,7 +125,7 @@ def _as_json(found: Replay, lines: list[str] | None = None) -> dict[str, Any]:
     return {**told, "divergence": divergence, "assumptions": list(found.assumptions)}
 
 
-def _decision(one: Decision) -> dict[str, Any]:
+def _decision(one: EndDecided) -> dict[str, Any]:
     given = one.inputs
     inputs = {name: getattr(given, name) for name in given.__slots__ if name != "rules"}
     told = ("number", "time", "monotonic", "path", "incarnation", "outcome", "delay", "why", "draw", "offender")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from orchestree.supervisor.simulation.limits import DEFAULT_MAX_EVENTS
+
 from .exit_codes import Command, Exit, Failed
 from .loading_target import given_settings, load_quietly, takes_target
 from .tables import as_json
@@ -19,18 +21,16 @@ if TYPE_CHECKING:
     from orchestree.supervisor.simulation.faults import Fault
     from orchestree.supervisor.simulation.result import Simulation
 
-MOST_EVENTS: Final = 1_000_000
 PLAIN_WIDTH: Final = 80
 """Characters of a line where there is no terminal."""
 
 
 def _seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:
-    from orchestree.strategies import checks
     from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor.simulation.durations import parse_seconds
+    from orchestree.supervisor.predicting import seconds_of
 
     try:
-        return checks.seconds("until", parse_seconds(text), allow_zero=False)
+        return seconds_of("until", text)
     except SpecError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -85,10 +85,10 @@ def _faults_of_file(context: click.Context, parameter: click.Parameter, file: Pa
 @click.option("--seed", default=0, metavar="N", help="Of everything random; the same one, the same output.  [0]")
 @click.option(
     "--max-events",
-    default=MOST_EVENTS,
+    default=DEFAULT_MAX_EVENTS,
     metavar="N",
     type=click.IntRange(1),
-    help=f"Stop when so many have happened, or moments of faults that led to none.  [{MOST_EVENTS}]",
+    help=f"Stop when so many have happened, or moments that led to none.  [{DEFAULT_MAX_EVENTS}]",
 )
 @click.option(
     "--width", metavar="N", type=click.IntRange(40), help="Characters of a line of the chart.  [the terminal's, or 80]"
@@ -122,9 +122,9 @@ def simulate(
 
     Prints states over time as a chart, with the figures of each agent. --json prints the events, one object a line.
 
-    Exit codes: 0 simulated, whatever became of the tree, 1 stopped by --max-events (or, with --check, something
-    is parked, failed or wedged at the end, or the tree fell), 2 wrong options or a wrong fault, 78 bad TARGET or
-    configuration, or a fault that cannot happen in it.
+    Exit codes: 0 simulated, whatever became of the tree, 1 stopped by --max-events (or, with --check, an agent is
+    down, waits or hangs at the end, the tree fell, or a fault never happened), 2 wrong options or a wrong fault, 78
+    bad TARGET or configuration, or a fault that cannot happen in it.
     """
     given = given_settings(settings, file)
 
@@ -144,6 +144,12 @@ def simulate(
     load_quietly(target, arguments, given, use)
 
 
+def _is_well(simulation: Simulation) -> bool:
+    from orchestree.supervisor.simulation.shown.timeline import is_well
+
+    return is_well(simulation)
+
+
 def _print_timeline(simulation: Simulation, width: int | None) -> None:
     from orchestree.supervisor.simulation.shown.timeline import timeline
 
@@ -159,10 +165,3 @@ def _cut_short(simulation: Simulation, max_events: int) -> str:
         f"stopped by --max-events {max_events} after {duration(simulation.ended_at)} of {in_words(simulation.until)}: "
         "ask for less (--until), or allow more (--max-events)"
     )
-
-
-def _is_well(simulation: Simulation) -> bool:
-    from orchestree.supervisor.states import UNHEALTHY_STATES
-
-    at_the_end = {changes[-1].state for changes in simulation.states.values() if changes}
-    return not simulation.fell and not at_the_end & UNHEALTHY_STATES

@@ -11,10 +11,8 @@ from orchestree.agents.ends import Cause
 from orchestree.supervisor.events import (
     AgentParked,
     AgentRestarting,
-    AgentStarting,
     AgentTerminated,
     SupervisorRestarting,
-    SupervisorStarted,
     SupervisorTerminated,
 )
 from orchestree.supervisor.simulation.simulator import Said, Simulator
@@ -26,7 +24,7 @@ _COMES_BACK: Final = frozenset({AgentState.READY, AgentState.BACKOFF})
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Consequence:
     """Something that a failure leads to.
 
     Attributes:
@@ -55,30 +53,40 @@ class Course:
         tree_ends: when the root does.
         goes_on: it still comes back after so many `failures`.
         failures: how many were simulated.
-        starts_per_minute: how many starts, without the very first, fall into the worst 60 seconds.
+        lasted_s: seconds from the first of them to the last.
+        restarts_per_minute: how many restarts of it, alone or with supervisors above, were decided in the worst 60 s.
+        is_sample: a policy draws its own random numbers: another time the seconds are others.
     """
 
     delays_s: tuple[float, ...]
     largest_delay_s: float
-    parked: Moment | None
+    parked: Consequence | None
     not_restarted: bool
-    supervisor_ends: Moment | None
-    tree_ends: Moment | None
+    supervisor_ends: Consequence | None
+    tree_ends: Consequence | None
     goes_on: bool
     failures: int
-    starts_per_minute: int
+    lasted_s: float
+    restarts_per_minute: int
+    is_sample: bool
 
 
-def course_of(simulator: Simulator, path: str) -> Course:
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A course, and the seconds before all restarts in it, until something else than a restart happened."""
+
+    course: Course
+    delays_s: tuple[float, ...]
+
+
+def probe_of(simulator: Simulator, path: str, *, is_sample: bool) -> Probe:
     """Return what came of the failures of the child at `path`, which is the only thing that fails there."""
-    reading = _Reading(path)
-    for said in simulator.log:
-        reading.take(said)
+    reading = _read(simulator, path)
     changes = simulator.states.get(path, ())
     state = changes[-1].state if changes else AgentState.REGISTERED
     if state is AgentState.PARKED and reading.parked is None:  # a supervisor's; agents have an event for that
         reading.parked = reading.moment(reading.failed_at, path, "")
-    return Course(
+    course = Course(
         delays_s=tuple(reading.delays[:SHOWN_DELAYS]),
         largest_delay_s=max(reading.delays, default=0.0),
         parked=reading.parked,
@@ -87,21 +95,31 @@ def course_of(simulator: Simulator, path: str) -> Course:
         tree_ends=reading.tree_ends,
         goes_on=state in _COMES_BACK,
         failures=reading.failures,
-        starts_per_minute=_most_within(60.0, reading.starts[1:]),
+        lasted_s=reading.failed_at - reading.first_at,
+        restarts_per_minute=_most_within(60.0, reading.restarts),
+        is_sample=is_sample,
     )
+    return Probe(course, tuple(reading.delays))
 
 
-def as_of(course: Course, path: str) -> Course:
+def _read(simulator: Simulator, path: str) -> _Reading:
+    reading = _Reading(path)
+    for said in simulator.log:
+        reading.take(said)
+    return reading
+
+
+def moved_to(course: Course, path: str) -> Course:
     """Return `course` with the child at `path` for the one that it was read off, which stands as deep in the tree."""
     return replace(
         course,
-        parked=_as_of(course.parked, path),
-        supervisor_ends=_as_of(course.supervisor_ends, path),
-        tree_ends=_as_of(course.tree_ends, path),
+        parked=_place(course.parked, path),
+        supervisor_ends=_place(course.supervisor_ends, path),
+        tree_ends=_place(course.tree_ends, path),
     )
 
 
-def _as_of(moment: Moment | None, path: str) -> Moment | None:
+def _place(moment: Consequence | None, path: str) -> Consequence | None:
     if moment is None or not moment.path:
         return moment
     depth = moment.path.count("/") + 1
@@ -117,14 +135,16 @@ class _Reading:
     first_at: float = 0.0
     failed_at: float = 0.0
     delays: list[float] = field(default_factory=list)
-    starts: list[float] = field(default_factory=list)
-    parked: Moment | None = None
+    restarts: list[float] = field(default_factory=list)
+    parked: Consequence | None = None
     not_restarted: bool = False
-    supervisor_ends: Moment | None = None
-    tree_ends: Moment | None = None
+    supervisor_ends: Consequence | None = None
+    tree_ends: Consequence | None = None
 
     def take(self, said: Said) -> None:
         now, emit = said
+        if emit.kind is AgentRestarting or emit.kind is SupervisorRestarting:
+            self.restarts.append(now)
         if emit.path == self.path:
             self._own(now, emit.data)
         elif emit.kind is SupervisorTerminated:
@@ -135,13 +155,11 @@ class _Reading:
             if not emit.path:
                 self.tree_ends = ended
 
-    def moment(self, now: float, path: str, why: str) -> Moment:
-        return Moment(self.failures, now - self.first_at, path, why)
+    def moment(self, now: float, path: str, why: str) -> Consequence:
+        return Consequence(self.failures, now - self.first_at, path, why)
 
     def _own(self, now: float, data: object) -> None:
         match data:
-            case AgentStarting() | SupervisorStarted():
-                self.starts.append(now)
             case AgentRestarting(delay=delay):
                 self._fails(now)
                 self._waits(delay)

@@ -15,9 +15,11 @@ from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.tree import AgentNode, AnyNode, Node, SupervisorNode
 
 from .lints import Warned, warnings_of
+from .parts import LONGEST, SHORTEST
 from .places import backoff_of, is_below
 from .policy_words import PolicyWords, words_for_agent, words_for_supervisor
-from .probing import LONGEST, Forecast, Prober, Shared
+from .probing import Forecast, Prober, Restarts
+from .shared_failures import Shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class AgentExplained:
     Attributes:
         fails: when it fails again and again, each time as soon as it is ready.
         fails_in_setup: when each start fails; None if that is the same.
+        restarts: in the worst minute, in whatever rhythm it fails.
         touched: by its first failure.
     """
 
@@ -54,6 +57,7 @@ class AgentExplained:
     policy: PolicyWords
     fails: Forecast
     fails_in_setup: Forecast | None
+    restarts: Restarts
     touched: Touched
 
 
@@ -64,10 +68,12 @@ class SupervisorExplained:
     Attributes:
         children: how many it has; `agents`: how many agents are below it.
         dynamic: its children come with `start_child`; nothing is known of them.
-        exhausted_by: paths of its children of which a single one can end it by failing again and again.
+        ended_by: paths of its children of which a single one can end it by failing again and again, in some rhythm.
+        is_sample: a policy of its children draws its own random numbers: another time it may be another answer.
         all_fail: all agents below fail once, at one moment; None if there is none.
         all_stay_down: what all of them need is down, for ten minutes at most.
         gives_up: what comes of it when it gives up again and again; None for the root, which ends the tree.
+        restarts: in the worst minute, in whatever rhythm it gives up; None for the root.
         touched: by its giving up.
     """
 
@@ -76,10 +82,12 @@ class SupervisorExplained:
     agents: int
     dynamic: bool
     policy: PolicyWords
-    exhausted_by: tuple[str, ...]
+    ended_by: tuple[str, ...]
+    is_sample: bool
     all_fail: Shared | None
     all_stay_down: Shared | None
     gives_up: Forecast | None
+    restarts: Restarts | None
     touched: Touched
 
 
@@ -89,6 +97,7 @@ class Explanation:
 
     Attributes:
         path: of the part; ``""`` is the whole tree.
+        strict_start: a first start that fails ends the tree; all else here is about later failures.
         warnings: what looks like a mistake, in start order.
         supervisors: in start order, depth first.
         agents: in start order, depth first.
@@ -96,18 +105,25 @@ class Explanation:
 
     path: str
     run_mode: RunMode
+    strict_start: bool
     warnings: tuple[Warned, ...]
     supervisors: tuple[SupervisorExplained, ...]
     agents: tuple[AgentExplained, ...]
 
 
-def explanation_of(blueprint: Blueprint, path: str, ends_at_once: Callable[[type[BaseAgent]], bool]) -> Explanation:
+def explanation_of(
+    blueprint: Blueprint,
+    path: str,
+    ends_at_once: Callable[[type[BaseAgent]], bool],
+    randomness: Callable[[], object] = lambda: None,
+) -> Explanation:
     """Explain the agent or the part of the tree at `path`.
 
     Args:
         blueprint: of the whole tree.
         path: ``""`` for all of it.
         ends_at_once: whether the code of an agent visibly returns without ever waiting.
+        randomness: the state of the generator that policies may draw from by themselves.
 
     Raises:
         NotFound: there is nothing at `path`. SpecError: the tree breaks a rule.
@@ -117,10 +133,11 @@ def explanation_of(blueprint: Blueprint, path: str, ends_at_once: Callable[[type
         raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, nodes)}")
     below = f"{path}/" if path else ""
     chosen = [node for where, node in nodes.items() if where == path or where.startswith(below)]
-    explainer = _Explainer(blueprint)
+    explainer = _Explainer(blueprint, randomness)
     return Explanation(
         path=path,
         run_mode=blueprint.settings.run_mode,
+        strict_start=blueprint.settings.strict_start,
         warnings=warnings_of(explainer.prober, blueprint.settings, [node.path for node in chosen], ends_at_once),
         supervisors=tuple(explainer.supervisor(node) for node in chosen if isinstance(node, SupervisorNode)),
         agents=tuple(explainer.agent(node) for node in chosen if isinstance(node, AgentNode)),
@@ -128,8 +145,8 @@ def explanation_of(blueprint: Blueprint, path: str, ends_at_once: Callable[[type
 
 
 class _Explainer:
-    def __init__(self, blueprint: Blueprint) -> None:
-        self.prober = Prober(blueprint)
+    def __init__(self, blueprint: Blueprint, randomness: Callable[[], object]) -> None:
+        self.prober = Prober(blueprint, randomness)
         self._default = blueprint.settings.backoff
 
     def agent(self, node: AgentNode) -> AgentExplained:
@@ -145,6 +162,7 @@ class _Explainer:
             policy=words_for_agent(entry, parent, node.backoff),
             fails=fails,
             fails_in_setup=None if is_same else self.prober.forecast(node.path, "setup"),
+            restarts=self.prober.restarts(node.path),
             touched=_touched(node, fails),
         )
 
@@ -161,10 +179,12 @@ class _Explainer:
             agents=agents,
             dynamic=entry.dynamic,
             policy=words_for_supervisor(entry, backoff_of(entry, self._default), is_root=is_root),
-            exhausted_by=tuple(child.path for child in node.sequence if self.prober.exhausts(child.path)),
+            ended_by=tuple(child.path for child in node.sequence if self.prober.ends_supervisor(child.path)),
+            is_sample=any(self.prober.course(child.path, SHORTEST).is_sample for child in node.sequence),
             all_fail=self.prober.all_fail(node.path, lasting=False) if agents else None,
             all_stay_down=self.prober.all_fail(node.path, lasting=True) if agents else None,
             gives_up=gives_up,
+            restarts=None if is_root else self.prober.restarts(node.path),
             touched=_touched(node, gives_up) if gives_up else _NOBODY,
         )
 
@@ -182,15 +202,5 @@ def _touched(node: AnyNode, fails: Forecast) -> Touched:
     return Touched(
         stopped=others,
         all_siblings=0 < len(others) == len(parent.sequence) - 1,
-        waiting=tuple(one.path for one in dependents(parent, node)),
+        waiting=tuple(one.path for one in parent.with_dependents(node) if one is not node),
     )
-
-
-def dependents(parent: SupervisorNode, node: Node) -> list[Node]:
-    """Return the siblings that depend on `node`, directly or through others, in start order."""
-    found, trail = {node.name}, [node.name]
-    while trail:
-        new = [one.name for one in parent.wanted.get(trail.pop(), ()) if one.name not in found]
-        found.update(new)
-        trail += new
-    return [one for one in parent.sequence if one.name in found and one is not node]

@@ -19,9 +19,11 @@ from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 
 from .courses import Course
+from .parts import LONGEST, SHORTEST
 from .places import backoff_of
 from .policy_words import seconds
-from .probing import LONGEST, MOST_FAILURES, SHORTEST, Prober
+from .probing import Exhausted, Prober
+from .shared_failures import restarts_at_once
 
 EndsAtOnce = Callable[[type[BaseAgent]], bool]
 """Whether the code of an agent visibly returns without ever waiting."""
@@ -81,13 +83,21 @@ def _exhaustible_windows(prober: Prober, paths: Iterable[str]) -> dict[str, tupl
             continue
         soonest = min(ends.values(), key=lambda end: end.after_s)
         names = listed(tuple(path.rpartition("/")[2] for path in ends))
-        rhythm = f" by failing each {seconds(soonest.uptime_s)} (its stable_after)" if soonest.uptime_s else ""
         who = f"{names} (each)" if len(ends) > 1 else names
         when = f"{ordinal(soonest.failure)} failure after {seconds(soonest.after_s)}"
-        problem = f"{who} alone ends it{rhythm}: {when}, {_window(entry)} allowed"
-        advice = "a backoff with longer delays or a longer stable_after, a `stop` that comes first, or a wider window"
+        problem = f"{who} alone ends it{_rhythm(soonest)}: {when}, {_window(entry)} allowed"
+        advice = "a larger max_restarts, a backoff with longer delays or stable_after, or a `stop` that comes first"
         found[parent] = (Warned(name="exhaustible-window", path=parent, problem=problem, advice=advice),)
     return found
+
+
+def _rhythm(end: Exhausted) -> str:
+    if len(end.bursts) == 1:
+        return " by failing in setup()" if end.kind == "setup" else ""
+    pause, most = seconds(end.stable_after_s), max(end.bursts)
+    if most == 1:
+        return f" by failing each {pause} (its stable_after)"
+    return f" by failing in bursts of up to {most}, {pause} of being ready (its stable_after) between them"
 
 
 def _window(entry: SupervisorEntry) -> str:
@@ -99,18 +109,19 @@ def _shared_failure(prober: Prober, path: str, entry: SupervisorEntry) -> Iterat
         return
     shared = prober.all_fail(path, lasting=False)
     if shared.why == Cause.MAX_RESTARTS and shared.failures > 1:
+        restarts = restarts_at_once(prober.parts, path)
         yield Warned(
             name="shared-failure",
             path=path,
-            problem=f"{len(entry.children)} children that fail at one moment end it: {_window(entry)} allowed",
-            advice=f"max_restarts={len(entry.children)} or more, or fewer children below one supervisor",
+            problem=f"{restarts} restarts at one moment, if all below it fail, end it: {_window(entry)} allowed",
+            advice=f"max_restarts={restarts} or more, or fewer children below one supervisor",
         )
 
 
 def _shutdown_of_children(prober: Prober, path: str, entry: SupervisorEntry) -> Iterator[Warned]:
     if isinstance(entry.shutdown, str) or not entry.children:
         return
-    needed = prober.stop_time(path)
+    needed = prober.parts.stop_time(path)
     if needed <= entry.shutdown * _ROUNDING:
         return
     longer = [child for child in entry.children if child.shutdown == "infinity" or _longer(child.shutdown, entry)]
@@ -142,15 +153,14 @@ def _unreachable_give_up(prober: Prober, path: str, entry: AgentEntry, settings:
     if course is None or not course.goes_on:
         return
     if backoff is None or backoff.stop is None:
-        why = f"no `stop`: still restarted after {MOST_FAILURES:,} failures in a row"
+        why = f"no `stop`: still restarted after {course.failures:,} failures in a row"
         advice = "a stop in its backoff, such as stop_after_attempt(5)"
     elif backoff.stable_after <= uptime:
         rhythm = f"failing each {seconds(uptime)} (its interval)" if uptime else "failing at once each time"
         why = f"{rhythm} never adds up: {seconds(backoff.stable_after)} of being ready starts the count anew"
         advice = f"stable_after above {seconds(uptime)}"
     else:
-        why = f"`stop` is not reached by {MOST_FAILURES:,} failures in a row"
-        advice = "a stop that comes sooner, such as stop_after_attempt(5)"
+        return  # it has a `stop`, which may be reached by more failures than were tried
     yield Warned(
         name="unreachable-give-up",
         path=path,
@@ -194,10 +204,15 @@ def _ends_at_once(prober: Prober, path: str) -> Iterator[Warned]:
     elif course.supervisor_ends is not None:
         what = f"its {ordinal(course.supervisor_ends.failure)} end ends its supervisor"
     else:
-        what = f"{course.starts_per_minute} more starts in the first minute, and so on"
+        what = f"{_most(course)} more starts in a minute, and so on"
     yield Warned(
         name="permanent-agent-that-ends",
         path=path,
         problem=f"its execute() returns at once, and permanent means that it starts again: {what}",
         advice='restart="transient", or a loop in execute() (LoopingAgent, PeriodicAgent)',
     )
+
+
+def _most(course: Course) -> str:
+    most = course.restarts_per_minute
+    return f"{most:,} or more" if most >= course.failures - 1 else f"{most:,}"

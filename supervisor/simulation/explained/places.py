@@ -10,21 +10,40 @@ from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.restart import AutoShutdown
 from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
 
+Changed = Callable[[SupervisorEntry], SupervisorEntry]
 
-def alone(root: SupervisorEntry, path: str, last: Callable[[ChildEntry], ChildEntry]) -> SupervisorEntry:
-    """Return `root` with nothing below it but the way to `path`, where what `last` makes of the child there stands."""
-    made = _alone(root, path.split("/") if path else [], last)
+
+def only_way_to(
+    root: SupervisorEntry, path: str, last: Callable[[ChildEntry], ChildEntry], above: Changed
+) -> SupervisorEntry:
+    """Return `root` with nothing below it but the way to `path`.
+
+    Args:
+        root: of the whole tree.
+        path: of the child.
+        last: makes what stands there of the entry at `path`.
+        above: makes what stands there of each supervisor above it.
+    """
+    made = _only_way(root, path.split("/") if path else [], last, above)
     assert isinstance(made, SupervisorEntry)
     return made
 
 
-def _alone(entry: ChildEntry, names: list[str], last: Callable[[ChildEntry], ChildEntry]) -> ChildEntry:
+def _only_way(
+    entry: ChildEntry, names: list[str], last: Callable[[ChildEntry], ChildEntry], above: Changed
+) -> ChildEntry:
     if not names:
         return last(entry)
     assert isinstance(entry, SupervisorEntry)
     child = next(child for child in entry.children if child.name == names[0])
     independent = replace(child, depends_on=(), significant=ends_supervisor(entry, child))
-    return replace(entry, children=(_alone(independent, names[1:], last),))
+    return replace(above(entry), children=(_only_way(independent, names[1:], last, above),))
+
+
+def standing_everything(entry: ChildEntry) -> SupervisorEntry:
+    """Return a supervisor that no number of restarts makes give up."""
+    assert isinstance(entry, SupervisorEntry)
+    return replace(entry, max_restarts=1_000_000_000)
 
 
 def ends_supervisor(parent: SupervisorEntry, child: ChildEntry) -> bool:

@@ -31,6 +31,7 @@ class PolicyWords:
         restart: its restart type.
         strategy: who goes along when it crashes; of a supervisor: when a child of it does.
         backoff: how long it waits, and when it is given up on.
+        has_stop: whether it is ever.
         rules: what comes before that.
         shutdown: what a stop may take.
         start_timeout: what a start may take.
@@ -50,6 +51,7 @@ class PolicyWords:
     window: str | None = None
     auto_shutdown: str | None = None
     significant: bool = False
+    has_stop: bool = False
 
 
 def words_for_agent(entry: AgentEntry, parent: SupervisorEntry, backoff: Backoff | None) -> PolicyWords:
@@ -59,6 +61,7 @@ def words_for_agent(entry: AgentEntry, parent: SupervisorEntry, backoff: Backoff
         restart=_RESTART[entry.restart],
         strategy=(entry.strategy or parent.strategy).value + (" (its own)" if own else ""),
         backoff=_backoff(backoff),
+        has_stop=backoff is not None and backoff.stop is not None,
         rules=_rules(backoff),
         shutdown=_shutdown(entry.shutdown),
         start_timeout=None if entry.start_timeout is None else seconds(entry.start_timeout),
@@ -73,6 +76,7 @@ def words_for_supervisor(entry: SupervisorEntry, backoff: Backoff | None, *, is_
         restart=None if is_root else _RESTART[entry.restart],
         strategy=entry.strategy.value,
         backoff=None if is_root else _backoff(backoff),
+        has_stop=not is_root and backoff is not None and backoff.stop is not None,
         rules=() if is_root else _rules(backoff),
         shutdown=_shutdown(entry.shutdown),
         window=f"at most {entry.max_restarts} restarts in {seconds(entry.max_seconds)}",

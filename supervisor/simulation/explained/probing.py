@@ -1,53 +1,29 @@
 """What comes of it when one child fails again and again, or all at one moment: asked of the real core. Pure.
 
 A `Prober` runs short simulations, each of a tree that holds nothing but what it is about and the supervisors above.
-It computes no policy: what it says is read off their logs.
+It computes no policy: what it says is read off their logs, but for the order in which failures come fastest.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final
 
-from orchestree.agents.agent import Agent
 from orchestree.agents.ends import Cause
-from orchestree.supervisor.core_settings import Settings
-from orchestree.supervisor.events import SupervisorTerminated
-from orchestree.supervisor.inputs import StopTree
-from orchestree.supervisor.outcome import crashed
-from orchestree.supervisor.simulation.blueprint import Blueprint, walk_entries
-from orchestree.supervisor.simulation.faults import Complete, Crash, Down, IgnoreStop
-from orchestree.supervisor.simulation.simulator import Said, Simulator
-from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
-from orchestree.supervisor.states import RunMode
+from orchestree.supervisor.simulation.blueprint import Blueprint
+from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 
-from .courses import Course, as_of, course_of
-from .places import alone, backoff_of, place_of
+from .courses import Course, Probe, moved_to
+from .flapping import MOST_FAILURES, FailureKind, Flapping
+from .parts import LONGEST, SHORTEST, Parts
+from .places import backoff_of, place_of
+from .rhythms import fastest_failures, most_failures
+from .shared_failures import Shared, all_fail_once, all_stay_down
 
-LONGEST: Final = 0.0
-"""Draw of the longest delay that jitter allows."""
-SHORTEST: Final = math.nextafter(1.0, 0.0)
-"""Draw of the shortest."""
-MOST_FAILURES: Final = 1000
-"""After so many a simulation takes it that it goes on like that."""
-SHARED_FAILURE_S: Final = 600.0
-"""Seconds for which what all children need stays down."""
-_SHARED_FAILURE_EVENTS: Final = 20_000
-"""After so many it is looked at no longer."""
-_HORIZON_S: Final = 100 * 365 * 86400.0
-_STUB: Final = "stub"
-
-How = Literal["execute", "setup", "complete"]
-"""It fails after it has become ready, it fails in ``setup()``, or it ends normally."""
-
-
-class Stub(Agent):
-    """Stands for what a supervisor is there for, where only the supervisor matters."""
-
-    def execute(self) -> None:
-        """Never called."""
+_UNTOUCHED_WINDOW: Final = 5000
+"""Whether one child can exhaust a window that stands so many restarts is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +35,34 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What comes of a failure of all agents below a supervisor.
+class Restarts:
+    """How many restarts are decided in the worst minute because one child fails, and nobody else.
 
     Attributes:
-        watched_s: seconds that were simulated, less in a large tree in which nothing ends.
-        failures: of all of them together, until the supervisor ended, or in all.
-        ends_after_s: seconds until the supervisor ended by its own decision; None if it did not.
-        why: it did, in one word of the core's; empty if it did not.
-        tree_ends: whether the root did, too.
+        most: number of them.
+        is_bound: no rhythm of its failures makes more; else this is the most that was seen in those that were tried.
     """
 
-    watched_s: float
-    failures: int
-    ends_after_s: float | None
-    why: str
-    tree_ends: bool
+    most: int
+    is_bound: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """How one child ends its supervisor: failing each `uptime_s` after it is ready; by which failure, how soon."""
+    """How one child ends its supervisor.
 
-    uptime_s: float
+    Attributes:
+        kind: of its failures.
+        bursts: how often it fails at once, before each time that it is ready for `stable_after` seconds; a single one
+            means that it always fails at once.
+        stable_after_s: of its policy.
+        failure: by which failure.
+        after_s: seconds since the first.
+    """
+
+    kind: FailureKind
+    bursts: tuple[int, ...]
+    stable_after_s: float
     failure: int
     after_s: float
 
@@ -92,150 +73,141 @@ class Prober:
     The hook that may change the reason of an end is asked; it sees the report, and not whose it is.
 
     Attributes:
+        parts: of the tree.
         entries: of the tree, by path, in registration order.
     """
 
-    def __init__(self, blueprint: Blueprint) -> None:
-        """Simulate nothing yet."""
-        self.entries = dict(walk_entries(blueprint.root))
-        self._blueprint = blueprint
-        # What one child does is not to depend on slots, on hooks that see all of them, or on others having ended.
-        self._settings = replace(
-            blueprint.settings, run_mode=RunMode.DAEMON, strict_start=False, choose_next=None, max_workers=None
-        )
-        self._courses: dict[Hashable, Course] = {}
+    def __init__(self, blueprint: Blueprint, randomness: Callable[[], object]) -> None:
+        """Simulate nothing yet.
+
+        Args:
+            blueprint: of the whole tree.
+            randomness: the state of the generator that a policy may draw from; it changes when one does.
+        """
+        self.parts = Parts(blueprint)
+        self.entries = self.parts.entries
+        self._default = blueprint.settings.backoff
+        self._flapping = Flapping(self.parts, randomness)
+        self._probes: dict[Hashable, Probe] = {}
+        self._exhausted: dict[Hashable, Exhausted | None] = {}
+        self._restarts: dict[Hashable, Restarts] = {}
         self._shared: dict[tuple[str, bool], Shared] = {}
 
-    def forecast(self, path: str, how: How = "execute") -> Forecast:
+    def forecast(self, path: str, kind: FailureKind = "execute") -> Forecast:
         """Return what comes of it when the child at `path` fails at once each time."""
-        return Forecast(self.course(path, LONGEST, how), self.course(path, SHORTEST, how))
+        return Forecast(self.course(path, LONGEST, kind), self.course(path, SHORTEST, kind))
 
-    def course(
-        self, path: str, draw: float, how: How = "execute", *, uptime: float = 0.0, most: int = MOST_FAILURES
-    ) -> Course:
+    def course(self, path: str, draw: float, kind: FailureKind = "execute", *, uptime: float = 0.0) -> Course:
         """Return what comes of it when the child at `path` fails again and again.
 
         Args:
             path: of an agent, or of a supervisor, whose failure is that it gives up.
             draw: of each delay, see `LONGEST`.
-            how: it fails.
+            kind: of its failures.
             uptime: seconds from being ready to the failure.
-            most: after so many failures it is a good one.
         """
-        key = (place_of(self.entries, path, self._settings.backoff), draw, how, uptime, most)
-        if key not in self._courses:
-            self._courses[key] = self._simulated(path, draw, how, uptime, most)
-        return as_of(self._courses[key], path)
+        return moved_to(self._probe(path, draw, kind, uptime).course, path)
 
     def all_fail(self, path: str, *, lasting: bool) -> Shared:
-        """Return what happens when all agents below the supervisor at `path` fail at one moment.
-
-        Args:
-            path: of the supervisor.
-            lasting: what they need stays down, hence each start fails, for `SHARED_FAILURE_S`; else once.
-        """
+        """Return what happens when all agents below the supervisor at `path` fail, once or for some time."""
         if (path, lasting) not in self._shared:
-            self._shared[path, lasting] = self._all_fail(path, lasting)
+            self._shared[path, lasting] = (all_stay_down if lasting else all_fail_once)(self.parts, path)
         return self._shared[path, lasting]
 
-    def _all_fail(self, path: str, lasting: bool) -> Shared:
-        simulator = self._simulator(path, SHORTEST, lambda entry: entry)
-        begins = 1.0
-        if lasting:
-            simulator.plan(Down(path, at=begins))
-        simulator.start()
-        if lasting:
-            simulator.max_events = len(simulator.log) + _SHARED_FAILURE_EVENTS + 10 * len(self.entries)
-            simulator.advance_to(begins + SHARED_FAILURE_S)
-        else:
-            simulator.advance_to(begins)
-            live = simulator.executors.live
-            for agent, run in tuple(live.items()):
-                if live.get(agent) is run:  # and not stopped meanwhile because of another one's failure
-                    simulator.strike(Crash(agent, at=0.0), agent)
-        end, watched_s = _end_of(simulator, path), simulator.now - begins
-        if end is None:
-            return Shared(watched_s, sum(map(len, simulator.crashes.values())), None, "", False)
-        failures = sum(emit.kind is crashed for _, emit in simulator.log[: simulator.log.index(end)])
-        return Shared(watched_s, failures, end.now - begins, _why(end), simulator.exit_code is not None)
-
     def exhausts(self, path: str) -> Exhausted | None:
-        """Return how the child at `path` alone exhausts its supervisor's window by failing in the worst rhythm.
+        """Return how the child at `path` alone exhausts its supervisor's window; None if it cannot in any rhythm.
 
-        That is at once each time; or just when it counts as healthy again, so that each restart comes at once.
+        That is a promise for failures that its policy takes as those which were tried, and for policies that go by
+        the number of failures in a row.
         """
-        parent = self.entries[path.rpartition("/")[0]]
-        backoff = backoff_of(self.entries[path], self._settings.backoff)
-        assert isinstance(parent, SupervisorEntry)
-        rhythms = {0.0: self.course(path, SHORTEST)}
-        if backoff is not None and backoff.stable_after:
-            most = min(parent.max_restarts + 2, MOST_FAILURES)
-            rhythms[backoff.stable_after] = self.course(path, SHORTEST, uptime=backoff.stable_after, most=most)
-        for uptime_s, course in rhythms.items():
-            if (end := course.supervisor_ends) is not None and end.why == Cause.MAX_RESTARTS:
-                return Exhausted(uptime_s, end.failure, end.after_s)
-        return None
+        key = self._place(path)
+        if key not in self._exhausted:
+            self._exhausted[key] = self._exhausts(path)
+        return self._exhausted[key]
 
-    def stop_time(self, path: str) -> float:
-        """Return the seconds that the supervisor at `path` takes to stop all below when none of them wants to.
+    def ends_supervisor(self, path: str) -> bool:
+        """Return whether the child at `path` alone can end its supervisor by failing, whatever the cause is then."""
+        courses = [self.course(path, draw, kind) for draw in (LONGEST, SHORTEST) for kind in self._kinds(path)]
+        return any(course.supervisor_ends is not None for course in courses) or self.exhausts(path) is not None
 
-        Infinity if one of them may take for ever. Its own `shutdown` is left out of account, and the moment that a
-        thread gets to notice that its time is over.
-        """
-        settings = replace(self._settings, killable=("thread", "process", "async"))
-        simulator = self._simulator(path, LONGEST, lambda entry: replace(entry, shutdown="infinity"), settings)
-        simulator.plan(IgnoreStop(path))
-        simulator.start()
-        simulator.tell(StopTree())
-        simulator.advance_to(_HORIZON_S)
-        end = _end_of(simulator, path)
-        return math.inf if end is None else end.now
+    def restarts(self, path: str) -> Restarts:
+        """Return how often the child at `path` can be restarted in a minute because it fails."""
+        key = self._place(path)
+        if key not in self._restarts:
+            self._restarts[key] = self._most_restarts(path)
+        return self._restarts[key]
 
-    def _simulated(self, path: str, draw: float, how: How, uptime: float, most: int) -> Course:
+    def _probe(self, path: str, draw: float, kind: FailureKind, uptime: float = 0.0, *, wide: bool = False) -> Probe:
+        """Return the course of that; `wide`: no supervisor above gives up because of too many restarts."""
+        if wide and (narrow := self._probe(path, draw, kind, uptime)).course.supervisor_ends is None:
+            return narrow  # nobody above gave up
+        key = (self._place(path), draw, kind, uptime, wide)
+        if key not in self._probes:
+            self._probes[key] = self._flapping.at_once(path, draw, kind, uptime, wide)
+        return self._probes[key]
+
+    def _place(self, path: str) -> Hashable:
+        return place_of(self.entries, path, self._default)
+
+    def _kinds(self, path: str) -> tuple[FailureKind, ...]:
+        """Return the kinds of failures that are taken in different ways."""
         is_agent = isinstance(self.entries[path], AgentEntry)
-        simulator = self._simulator(path, draw, _unwatched if is_agent else _gives_up_at_once)
-        failing = path if is_agent else f"{path}/{_STUB}"
-        match how:
-            case "execute":
-                simulator.plan(Crash(failing, after=uptime, times=most))
-            case "complete":
-                simulator.plan(Complete(failing, after=uptime, times=most))
-            case "setup":
-                crash = Crash(failing, phase="setup", at=0.0)
-                for _ in range(most):
-                    simulator.strike(crash, failing)
-        simulator.start()
-        simulator.advance_to(_HORIZON_S)
-        return course_of(simulator, path)
+        differs = is_agent and self.course(path, LONGEST) != self.course(path, LONGEST, "setup")
+        return ("execute", "setup") if differs else ("execute",)
 
-    def _simulator(
-        self, path: str, draw: float, last: Callable[[ChildEntry], ChildEntry], settings: Settings | None = None
-    ) -> Simulator:
-        settings = replace(settings or self._settings, draw=lambda: draw)
-        root = alone(self._blueprint.root, path, last)
-        return Simulator(replace(self._blueprint, root=root, settings=settings), lambda: 0.0)
+    def _stable_after(self, path: str) -> float:
+        backoff = backoff_of(self.entries[path], self._default)
+        return backoff.stable_after if backoff is not None else 0.0
+
+    def _exhausts(self, path: str) -> Exhausted | None:
+        parent = self._parent(path)
+        stable_after = self._stable_after(path)
+        for kind in self._kinds(path):
+            if found := _exhausted(self.course(path, SHORTEST, kind), kind, (MOST_FAILURES,), stable_after):
+                return found
+        if parent.max_restarts >= _UNTOUCHED_WINDOW:
+            return None
+        free = self._probe(path, SHORTEST, "execute", wide=True)
+        bursts = fastest_failures(
+            free.delays_s,
+            goes_on=free.course.goes_on,
+            stable_after=stable_after,
+            within=parent.max_seconds,
+            failures=parent.max_restarts + 1,
+        )
+        if bursts is None:
+            return None
+        return _exhausted(self._flapping.in_bursts(path, bursts, stable_after), "execute", bursts, stable_after)
+
+    def _most_restarts(self, path: str) -> Restarts:
+        parent = self._parent(path)
+        courses = [self.course(path, draw, kind) for draw in (LONGEST, SHORTEST) for kind in self._kinds(path)]
+        seen = max(course.restarts_per_minute for course in courses)
+        is_at_root = "/" not in path
+        if any(course.is_sample for course in courses) or (not is_at_root and self.ends_supervisor(path)):
+            return Restarts(seen, is_bound=False)
+        # In `max_seconds` there are no more than `max_restarts`, or the supervisor ends.
+        most = parent.max_restarts * math.ceil(60.0 / parent.max_seconds)
+        for kind in self._kinds(path):
+            free = self._probe(path, SHORTEST, kind, wide=True)
+            found = most_failures(
+                free.delays_s,
+                goes_on=free.course.goes_on,
+                stable_after=self._stable_after(path),
+                within=60.0,
+                enough=MOST_FAILURES,
+            )
+            seen = max(seen, found if found < MOST_FAILURES else most)
+        return Restarts(min(seen, most), is_bound=True)
+
+    def _parent(self, path: str) -> SupervisorEntry:
+        parent = self.entries[path.rpartition("/")[0]]
+        assert isinstance(parent, SupervisorEntry)
+        return parent
 
 
-def _unwatched(entry: ChildEntry) -> ChildEntry:
-    """Return an agent without what looks at it while it runs: that would go on for ever."""
-    assert isinstance(entry, AgentEntry)
-    return replace(entry, watchdog=None, max_memory=None, max_age=None)
-
-
-def _gives_up_at_once(entry: ChildEntry) -> ChildEntry:
-    """Return a supervisor whose only child makes it give up with its first failure."""
-    assert isinstance(entry, SupervisorEntry)
-    stub = AgentEntry(Stub, _STUB, restart="permanent", backoff=None)
-    return replace(entry, max_restarts=0, children=(stub,), dynamic=False, max_children=None)
-
-
-def _end_of(simulator: Simulator, path: str) -> Said | None:
-    """Return what was said when the supervisor at `path` first ended."""
-    ends = (said for said in simulator.log if said.emit.kind is SupervisorTerminated and said.emit.path == path)
-    return next(ends, None)
-
-
-def _why(end: Said) -> str:
-    data = end.emit.data
-    assert isinstance(data, SupervisorTerminated)
-    return data.reason.cause.value
+def _exhausted(course: Course, kind: FailureKind, bursts: tuple[int, ...], stable_after_s: float) -> Exhausted | None:
+    end = course.supervisor_ends
+    if end is None or end.why != Cause.MAX_RESTARTS:
+        return None
+    return Exhausted(kind, bursts, stable_after_s, end.failure, end.after_s)

@@ -48,7 +48,7 @@ def highlights(simulation: Simulation) -> list[str]:
 
 
 def _told(event: Event) -> str:
-    if isinstance(event.data, AgentCrashed):  # pretended runs do not know how long they were up
+    if isinstance(event.data, AgentCrashed):
         report = event.data.report
         phase = f" (in {report.phase})" if report.phase != "execute" else ""
         return f"CRASHED  {event.path:<12}  for the first time: {report.message}{phase}"

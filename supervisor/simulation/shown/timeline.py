@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +10,10 @@ from typing import Final
 
 from orchestree.agents.ends import Cause
 from orchestree.supervisor.phrases import MOST_NAMES, counted, duration
+from orchestree.supervisor.simulation.blueprint import is_at_or_below
 from orchestree.supervisor.simulation.durations import in_words
 from orchestree.supervisor.simulation.fault_lines import line_of
-from orchestree.supervisor.simulation.faults import Hang, Moments
+from orchestree.supervisor.simulation.faults import Fault, Hang, Moments
 from orchestree.supervisor.simulation.result import AgentOutcome, GaveUp, Simulation
 from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
 
@@ -51,6 +53,16 @@ def timeline(simulation: Simulation, *, width: int = 80) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
+def is_well(simulation: Simulation) -> bool:
+    """Return whether each fault has happened, and yet in the end nobody is down, or waits for anything but a slot.
+
+    Down is also who has fallen with the tree or a supervisor, and who hangs without anybody's notice.
+    """
+    states = {agent.state for agent in simulation.agents.values()}
+    is_calm = states <= _CALM | {AgentState.QUEUED} and not simulation.unhealthy
+    return is_calm and not (simulation.fell or _idle_faults(simulation) or _hanging(simulation, _hangs(simulation)))
+
+
 def _shown(simulation: Simulation, hangs: _Hangs) -> list[str]:
     """Return the paths that have a row, in the order of the tree."""
     agents = simulation.agents
@@ -66,12 +78,8 @@ def _shown(simulation: Simulation, hangs: _Hangs) -> list[str]:
         chosen = sorted(troubled, key=lambda path: _badness(agents[path]), reverse=True)[:MOST_TROUBLED]
     place = {path: number for number, path in enumerate(agents)}
     for above in supervisors:
-        place[above] = min((place[path] for path in agents if _is_below(path, above)), default=len(agents))
+        place[above] = min((place[path] for path in agents if is_at_or_below(path, above)), default=len(agents))
     return sorted([*supervisors, *chosen], key=lambda path: (place[path], path in agents, path.count("/"), path))
-
-
-def _is_below(path: str, above: str) -> bool:
-    return above == "" or path.startswith(f"{above}/")
 
 
 def _is_calm(agent: AgentOutcome) -> bool:
@@ -119,11 +127,15 @@ def _hangs(simulation: Simulation) -> _Hangs:
     found: dict[str, list[Spell]] = {}
     for at, fault, path in simulation.struck:
         if isinstance(fault, Hang):
-            changes = simulation.states[path]
-            after = bisect_right(changes, at, key=lambda change: change.at)
-            noticed = changes[after].at if after < len(changes) else simulation.ended_at
-            found.setdefault(path, []).append(Spell(at, min(noticed, at + fault.lasts, simulation.ended_at)))
+            noticed = _first_after(at, [change.at for change in simulation.states[path]])
+            again = _first_after(at, simulation.starts[path])  # a restart at once leaves no other state behind
+            found.setdefault(path, []).append(Spell(at, min(noticed, again, at + fault.lasts, simulation.ended_at)))
     return found
+
+
+def _first_after(at: float, moments: Sequence[float]) -> float:
+    place = bisect_right(moments, at)
+    return moments[place] if place < len(moments) else math.inf
 
 
 def _left_out(simulation: Simulation, paths: Sequence[str]) -> Iterator[str]:
@@ -138,10 +150,13 @@ def _left_out(simulation: Simulation, paths: Sequence[str]) -> Iterator[str]:
 
 
 def _idle_faults(simulation: Simulation) -> list[str]:
-    """Name the faults that never struck: their moments never came, or the agent did not run then."""
+    """Name the faults that never struck: their time never came, or the agent did not run then."""
     did = {id(struck.fault) for struck in simulation.struck}
-    idle = [fault for fault in simulation.faults if isinstance(fault, Moments) and id(fault) not in did]
-    return [f"This never happened: {line_of(fault)}" for fault in idle]
+
+    def is_idle(fault: Fault) -> bool:
+        return id(fault) not in did if isinstance(fault, Moments) else fault.at >= simulation.ended_at
+
+    return [f"This never happened: {line_of(fault)}" for fault in simulation.faults if is_idle(fault)]
 
 
 def _ending(simulation: Simulation, hangs: _Hangs) -> str:
@@ -173,12 +188,23 @@ def _condition(simulation: Simulation, hangs: _Hangs) -> str:
     gave_up = [f"{path} gave up {'once' if count == 1 else f'{count} times'}" for path, count in times.items()]
     if len(gave_up) > MOST_NAMES:
         gave_up = [f"{len(gave_up)} supervisors gave up"]
-    hanging = sum(spells[-1].ends == simulation.ended_at for spells in hangs.values())
+    hanging = _hanging(simulation, hangs)
     at_the_end = ", ".join(filter(None, (_unhealthy(simulation), f"{hanging} hanging unnoticed" if hanging else "")))
     return "; ".join([*gave_up, at_the_end or "nothing is parked, failed or wedged"])
 
 
+def _hanging(simulation: Simulation, hangs: _Hangs) -> int:
+    """Return how many agents hang at the end and are taken for ready."""
+    return sum(spells[-1].ends == simulation.ended_at for spells in hangs.values())
+
+
 def _unhealthy(simulation: Simulation) -> str:
-    """Return how many agents are in which state at the end, of those in which one may not want them."""
-    states = Counter(agent.state for agent in simulation.agents.values())
-    return ", ".join(f"{states[state]} {state.value}" for state in AgentState if states[state] and state not in _CALM)
+    """Return how many are in which state at the end, of those in which one may not want them; but for the root.
+
+    Of supervisors only those that are not well: one that starts waits for an agent that starts.
+    """
+    states = Counter(state for path, state in simulation.unhealthy.items() if path)
+    states += Counter(
+        agent.state for agent in simulation.agents.values() if agent.state not in _CALM | UNHEALTHY_STATES
+    )
+    return ", ".join(f"{states[state]} {state.value}" for state in AgentState if states[state])

@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Final
 
 from orchestree.strategies.rules import Rule
+from orchestree.supervisor.events import Command, Event
 from orchestree.supervisor.phrases import counted, duration, listed
 
-from .replay_decisions import Decision
+from .decisions import EndDecided
 
 _TYPES: Final = MappingProxyType(
     {
@@ -27,7 +28,7 @@ def when(event_time: float, *, virtual: bool) -> str:
     return datetime.fromtimestamp(event_time).isoformat(sep=" ", timespec="milliseconds")
 
 
-def decided(decision: Decision) -> str:
+def decided(decision: EndDecided) -> str:
     """Return what was decided, in one line."""
     match decision.outcome:
         case "restarted":
@@ -39,17 +40,19 @@ def decided(decision: Decision) -> str:
         case "escalated":
             return f"its supervisor {decision.inputs.supervisor or '/'} ended ({decision.why})"
         case "finished":
+            if decision.why:
+                return f"not restarted: {decision.why}"
             return f"not restarted, as its restart type is {decision.inputs.restart}"
 
 
-def ended(decision: Decision) -> str:
+def ended(decision: EndDecided) -> str:
     """Return how the child ended, in one line."""
     if decision.report is not None:
         return decision.report.message
     return f"{decision.reason}" + (f" because of {decision.offender}" if decision.offender is not None else "")
 
 
-def made_from(decision: Decision, *, virtual: bool) -> list[str]:
+def made_from(decision: EndDecided, *, virtual: bool) -> list[str]:
     """Return what a decision was made from, and what it was, a line each."""
     given = decision.inputs
     ready = "before it was ready" if given.ready_s is None else f"after {duration(given.ready_s)} of being ready"
@@ -79,3 +82,15 @@ def _rule(rule: Rule | None) -> str:
     fields = ("cause", "exception", "exit_code", "signal", "phase")
     shown = ", ".join(f"{name}={getattr(rule, name)!r}" for name in fields if getattr(rule, name) is not None)
     return f"; the rule for {shown or 'every crash'} says {rule.action}"
+
+
+def worded(event: Event) -> str:
+    """Return what a command asked for, and who did."""
+    data = event.data
+    assert isinstance(data, Command)
+    where = f" {event.path or '/'}"
+    if data.token is not None:
+        return f"{data.name}{where}, by token {data.token}"
+    return f"{data.name}{where}, by " + (
+        "the program itself" if data.uid is None else f"uid {data.uid} (pid {data.pid})"
+    )

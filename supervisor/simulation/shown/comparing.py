@@ -11,9 +11,9 @@ from orchestree.strategies.errors import SpecError
 from orchestree.supervisor import events as said
 from orchestree.supervisor.event_types import EventType
 from orchestree.supervisor.events import Event, EventData
+from orchestree.supervisor.simulation.result import Simulation
 
 from .comparison import Comparison, Difference, Row, Step
-from .result import Simulation
 
 _STEPS: Final = frozenset(type for type in EventType if type.startswith(("agent_", "supervisor_"))) - {
     EventType.AGENT_REGISTERED,

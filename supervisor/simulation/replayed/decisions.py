@@ -5,31 +5,44 @@ The inputs are read off the nodes of the core before it decides, the outcome off
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 from orchestree.agents.ends import CrashReport, ExitReason
+from orchestree.strategies.restart import Restart
 from orchestree.strategies.rules import BUILT_IN_RULES, Rule
+from orchestree.supervisor.decision import Again, Decision, Finish, GiveUp, Park, comes_back
 from orchestree.supervisor.events import (
     AgentCrashed,
     AgentParked,
     AgentRestarting,
-    AgentStopping,
     AgentTerminated,
     Event,
     RestartCause,
     StopCause,
-    SupervisorRestarting,
     SupervisorTerminated,
 )
 from orchestree.supervisor.inputs import Emit
+from orchestree.supervisor.outcome import crashed
 from orchestree.supervisor.states import RUNNING_STATES, AgentState
 from orchestree.supervisor.streaks import current_streak, stable_after
 from orchestree.supervisor.tree import AgentNode, AnyNode
 from orchestree.supervisor.world import World
 
+from .outcomes import decided, taken_along
+
 Outcome = Literal["restarted", "parked", "finished", "escalated"]
+
+_TELL_IT: Final = (crashed, AgentRestarting, AgentParked)
+"""What is said first of an end about which something was decided; what follows is the outcome."""
+
+START_ASKED: Final = "its start failed, and whoever had asked for that was told"
+
+_OUTCOMES: Final[Mapping[type[Decision], Outcome]] = MappingProxyType(
+    {Again: "restarted", Park: "parked", Finish: "finished", GiveUp: "escalated"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +83,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class EndDecided:
     """What was decided about one end of a child.
 
     Attributes:
@@ -86,8 +99,8 @@ class Decision:
         draw: for the jitter, in [0, 1); None if it made no difference.
         outcome: ``restarted`` after `delay` seconds, ``parked``, ``finished`` (its restart type wants it so) or
             ``escalated``: its supervisor ended.
-        why: in words, if the core has said it.
-        group: paths of those that were stopped to restart with it.
+        why: in words, if the core has said it, or if it was not for the restart type that it is ``finished``.
+        group: paths of those that were stopped with it by the strategy, in start order.
         offender: the child that made it give up, if it is a supervisor that did.
     """
 
@@ -134,8 +147,8 @@ def inputs_of(world: World, node: AnyNode, now: float) -> Inputs | None:
 
 
 def decision_in(
-    event: Event, said: Sequence[Emit], place: int, inputs: Inputs | None, world: World, draw: float | None
-) -> Decision | None:
+    event: Event, said: Sequence[Emit], place: int, inputs: Inputs | None, world: World
+) -> EndDecided | None:
     """Return the decision that an event tells of; None if it tells of none.
 
     Args:
@@ -144,14 +157,14 @@ def decision_in(
         place: of the event in that.
         inputs: of its path, from before.
         world: after the decision.
-        draw: what was drawn for it.
     """
     reason = _reason(event, said[:place], inputs)
     if reason is None or inputs is None:
         return None
     report = event.data.report if isinstance(event.data, AgentCrashed) else None
-    outcome, why, delay = _outcome(event, said[place:], inputs, world)
-    return Decision(
+    decision = decided(event.path, reason, said[place:], Restart(inputs.restart), world)
+    draw = decision.draw if isinstance(decision, Again) and decision.delay and inputs.jitter else None
+    return EndDecided(
         number=event.seq,
         time=event.time,
         monotonic=event.monotonic,
@@ -161,18 +174,18 @@ def decision_in(
         report=report,
         inputs=inputs,
         rule=next((rule for rule in inputs.rules if report is not None and rule.matches(report)), None),
-        draw=draw if delay and inputs.jitter else None,
-        outcome=outcome,
-        why=why,
-        delay=delay,
-        group=_group(said[place:]) if outcome == "restarted" else (),
+        draw=draw,
+        outcome=_OUTCOMES[type(decision)],
+        why=_why(decision, reason, inputs),
+        delay=decision.delay if isinstance(decision, Again) else None,
+        group=taken_along(event.path, said[place:], world) if isinstance(decision, Again) else (),
         offender=event.data.offender if isinstance(event.data, SupervisorTerminated) else None,
     )
 
 
 def _reason(event: Event, before: Sequence[Emit], inputs: Inputs | None) -> ExitReason | None:
     """Return how a child ended about which something was decided with this event, and not with one before."""
-    if inputs is None or any(emit.path == event.path for emit in before if emit.kind is not SupervisorTerminated):
+    if inputs is None or any(emit.path == event.path and emit.kind in _TELL_IT for emit in before):
         return None
     match event.data:
         case AgentCrashed(reason):
@@ -183,35 +196,19 @@ def _reason(event: Event, before: Sequence[Emit], inputs: Inputs | None) -> Exit
             return reason
         case AgentTerminated(reason=reason) if inputs.asked is None:
             return reason
-        case SupervisorTerminated(reason=reason) if event.path and inputs.asked is None:
+        case SupervisorTerminated(reason, offender) if event.path and inputs.asked is None and offender is not None:
             return reason
         case _:
             return None
 
 
-def _outcome(event: Event, said: Sequence[Emit], inputs: Inputs, world: World) -> tuple[Outcome, str, float | None]:
-    for emit in said:
-        if emit.path != event.path:
-            continue
-        match emit.data:
-            case AgentRestarting(delay=delay) | SupervisorRestarting(delay=delay):
-                return "restarted", "", delay
-            case AgentParked(why=why):
-                return "parked", why, None
-            case _:
-                pass
-    node, parent = world.find(event.path), world.nodes.get(inputs.supervisor)
-    if node is not None and node.state is AgentState.PARKED:
-        return "parked", "", None
-    if node is None or node.state is AgentState.STOPPED:
-        ended = [emit.data for emit in said if emit.path == inputs.supervisor]
-        ends = [data.reason for data in ended if isinstance(data, SupervisorTerminated)]
-        ending = ends[0] if ends else getattr(parent, "ending", None)
-        if ending is not None:
-            return "escalated", str(ending.cause), None
-    return "finished", "", None
-
-
-def _group(said: Sequence[Emit]) -> tuple[str, ...]:
-    stopping = ((emit.path, emit.data) for emit in said if emit.kind is AgentStopping)
-    return tuple(path for path, data in stopping if isinstance(data, AgentStopping) and data.cause is StopCause.GROUP)
+def _why(decision: Decision, reason: ExitReason, inputs: Inputs) -> str:
+    match decision:
+        case Park(why):
+            return why
+        case GiveUp(cause):
+            return str(cause)
+        case Finish() if comes_back(reason, Restart(inputs.restart)):
+            return START_ASKED
+        case _:
+            return ""

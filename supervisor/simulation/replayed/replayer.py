@@ -1,7 +1,7 @@
 """Has a core decide once more what a log says that it has decided, step by step. Pure.
 
 The log is the guide: each of its events must be the next thing that the core says. Where the core has nothing left to
-say, the event is the first of a new decision, and says itself (`replay_inputs`) what the core was told, and when. What
+say, the event is the first of a new decision, and says itself (`inputs_of_core`) what the core was told, and when. What
 it does not say is that time has come, which is tried next, or that a run has ended that nobody waited for any more.
 """
 
@@ -10,17 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from orchestree.strategies.errors import OrchestreeError
 from orchestree.supervisor.core import Core
-from orchestree.supervisor.events import (
-    AgentQueued,
-    Event,
-    EventType,
-    ServiceFailed,
-    SupervisorTerminated,
-)
+from orchestree.supervisor.events import AgentQueued, Event, EventType, ServiceFailed
 from orchestree.supervisor.inputs import (
     Emit,
     Input,
@@ -31,18 +26,19 @@ from orchestree.supervisor.inputs import (
     Tick,
     TreeEnded,
 )
+from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.tree import AgentNode
 
-from .blueprint import Blueprint
-from .replay_answers import Answers
-from .replay_asked import AskedFor
-from .replay_deadlines import GuidedDeadlines
-from .replay_decisions import Decision, Inputs, decision_in, inputs_of
-from .replay_foresight import Foresight
-from .replay_given import Given, given_for
-from .replay_inputs import REPORTED, ended_meanwhile, silent_ends
-from .replay_log import NOT_DECIDED, is_asked
-from .replay_matching import SAME_MOMENT, agrees, divergence_at
+from .answers import Answers
+from .asked import AskedFor
+from .decisions import EndDecided, Inputs, decision_in, inputs_of
+from .foresight import Foresight
+from .given import Given, given_for
+from .guided_deadlines import GuidedDeadlines
+from .inputs_of_core import REPORTED, ended_meanwhile, silent_ends
+from .log import NOT_DECIDED, is_asked
+from .logged_policy import LoggedBackoff
+from .matching import SAME_MOMENT, agrees, divergence_at
 from .replay_result import Commanded, Divergence
 
 LATE_S: Final = 0.05
@@ -56,7 +52,6 @@ class _Said:
     emit: Emit
     batch: Sequence[Emit]
     place: int
-    draw: float | None
 
 
 class Replayer:
@@ -68,40 +63,56 @@ class Replayer:
         divergence: where the log and the core part; None if they do not.
         assumptions: what the log does not say, and what was taken for it.
         taken: how many events of `steps` agree.
+        came: paths of the children that came while the tree ran; those below them are not named.
+        is_unsure: whether something was taken for something of policies that the log does not say.
         steps: what the core has decided, as the log says it, and what it was asked through the control API.
     """
 
     def __init__(
-        self, blueprint: Blueprint, log: Sequence[Event], seeded: Callable[[int], Callable[[], float]]
+        self,
+        blueprint: Blueprint,
+        log: Sequence[Event],
+        seeded: Callable[[int], Callable[[], float]],
+        *,
+        believes: bool = False,
     ) -> None:
-        """Build the tree; `seeded` makes the source of jitter that belongs to a seed.
+        """Build the tree.
+
+        Args:
+            blueprint: of it.
+            log: that is replayed.
+            seeded: makes the source of jitter that belongs to a seed.
+            believes: restart policies that the log does not say decide what it says that they decided. How often was
+                drawn for them is not known, so all that was drawn is computed from the delays.
 
         Raises:
             SpecError: the tree breaks a rule.
         """
         self.steps = tuple(event for event in log if event.type not in NOT_DECIDED)
         self.commands: list[Commanded] = []
-        self.decisions: list[Decision] = []
+        self.decisions: list[EndDecided] = []
         self.divergence: Divergence | None = None
         self.assumptions: list[str] = []
+        self.came: list[str] = []
+        self.is_unsure = False
         self.taken = 0
         self._answers = Answers(self.steps)
         self._foresight = Foresight(self.steps)
         seed = getattr(self.steps[0].data, "seed", None)
         if seed is None:
-            self._assume("the log has no seed (an older version wrote it): what was drawn is computed from the delays")
-        draw = self._foresight.draw if seed is None else seeded(seed)
+            self._assume("the log has no seed: what was drawn is computed from the delays")
+        draw = self._foresight.draw if seed is None or believes else seeded(seed)
+        self._policy_of = partial(LoggedBackoff, self._foresight) if believes else None
         has_choices = self._foresight.has_choices or blueprint.settings.choose_next is not None
         settings = replace(
             blueprint.settings,
-            draw=lambda: self._noting(draw),
+            draw=draw,
             choose_next=self._foresight.choose_next if has_choices else None,
         )
         self.core = Core(blueprint.root, settings)
         self._world = self._foresight.world = self.core.world
         self._deadlines = GuidedDeadlines(lambda: self._world.now)
         self._world.deadlines = self._deadlines
-        self._draws: dict[int, float] = {}
         self._expected: deque[_Said] = deque()
         self._inputs: dict[str, Inputs] = {}
         self._asked = AskedFor(self._world)
@@ -127,7 +138,7 @@ class Replayer:
             return False
         said = self._expected.popleft()
         inputs = self._inputs.get(event.path)
-        decision = decision_in(event, said.batch, said.place, inputs, self._world, said.draw)
+        decision = decision_in(event, said.batch, said.place, inputs, self._world)
         if decision is not None:
             self.decisions.append(decision)
         return True
@@ -180,12 +191,15 @@ class Replayer:
         given = self._given(event)
         if given.assumption:
             self._assume(f"event {event.seq}: {given.assumption}")
+        if given.came:
+            self.came.append(given.came)
+        self.is_unsure = self.is_unsure or bool(given.assumption or given.came)
         for one in given.inputs:
             self._tell(one, event.monotonic)
         return bool(self._expected)
 
     def _given(self, event: Event) -> Given:
-        return given_for(self._world, event, self._foresight.following(), self._answers)
+        return given_for(self._world, event, self._foresight.following(), self._answers, self._policy_of)
 
     def _free_a_slot(self, event: Event) -> bool:
         """Have a run end that could not be ended, if a slot was free in the log that is taken here."""
@@ -203,24 +217,15 @@ class Replayer:
         """Have the core decide, and note what it says and commands; return what it refuses with."""
         todo: list[Input] = [given]
         while todo:
-            self._draws.clear()
             effects = self.core.handle(todo.pop(0), now)
             batch = [effect for effect in effects if isinstance(effect, Emit) and effect.kind is not ServiceFailed]
-            self._expected.extend(self._said(batch))
+            self._expected.extend(_Said(emit, batch, place) for place, emit in enumerate(batch))
             for effect in effects:
                 if isinstance(effect, Refused):
                     return effect.error
                 if not isinstance(effect, Emit | TreeEnded):
                     todo += self._command(effect, now)
         return None
-
-    def _said(self, batch: Sequence[Emit]) -> list[_Said]:
-        found = []
-        for place, emit in enumerate(batch):
-            # A supervisor is said to have ended before anything is drawn.
-            drawn_at = place + 1 if emit.kind is SupervisorTerminated else place
-            found.append(_Said(emit, batch, place, self._draws.get(drawn_at)))
-        return found
 
     def _command(self, effect: RunEffect, now: float) -> list[Input]:
         """Note a command; return the answer if it is a question, which changes no run and is not noted."""
@@ -240,11 +245,6 @@ class Replayer:
             node = self._world.nodes.get(path)
             if node is not None and (inputs := inputs_of(self._world, node, event.monotonic)) is not None:
                 self._inputs[path] = inputs
-
-    def _noting(self, draw: Callable[[], float]) -> float:
-        place = self._foresight.said()
-        self._draws[place] = drawn = draw()
-        return drawn
 
     def _assume(self, text: str) -> None:
         self.assumptions.append(text)

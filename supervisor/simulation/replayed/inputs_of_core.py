@@ -51,7 +51,7 @@ REPORTED: Final = frozenset(
 def input_of(world: World, event: Event) -> Input | None:
     """Return what led to `event`, the first of a decision; None if it does not say that.
 
-    Registrations and changes of policy are not its matter, see `replay_entries`.
+    Registrations and changes of policy are not its matter, see `entries`.
     """
     run, node = RunId(event.path, event.incarnation), world.nodes.get(event.path)
     match event.data:

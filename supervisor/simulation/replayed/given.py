@@ -19,27 +19,39 @@ from orchestree.supervisor.inputs import Input, Reconfigure, RegisterChild, Star
 from orchestree.supervisor.tree import AgentNode
 from orchestree.supervisor.world import World
 
-from . import replay_entries
-from .replay_answers import Answers
-from .replay_inputs import OUTSIDE_CAUSES, input_of
+from . import entries
+from .answers import Answers
+from .inputs_of_core import OUTSIDE_CAUSES, input_of
 
 _FIRST: Final = frozenset({EventType.ORCHESTRATOR_STARTED, EventType.AGENT_REGISTERED, EventType.COMMAND})
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the core was told; `assumption` says what of it the log does not say."""
+    """What the core was told.
+
+    Attributes:
+        inputs: in this order.
+        assumption: what of it the log does not say.
+        came: path of a child that came while the tree ran; empty if none did.
+    """
 
     inputs: tuple[Input, ...] = ()
     assumption: str = ""
+    came: str = ""
 
 
-def given_for(world: World, event: Event, following: Iterable[Event], answers: Answers) -> Given:
-    """Return what `event`, the first of the `following`, says that the core was told; nothing, if it does not say."""
+def given_for(
+    world: World, event: Event, following: Iterable[Event], answers: Answers, policy_of: entries.PolicyOf | None
+) -> Given:
+    """Return what `event`, the first of the `following`, says that the core was told; nothing, if it does not say.
+
+    What it does not say of restart policies `policy_of` makes; None: it is taken for the default.
+    """
     node = world.nodes.get(event.path)
     match event.data:
         case PolicyChanged(changes):
-            fields, unknown = replay_entries.changed_fields(world, changes)
+            fields, unknown = entries.changed_fields(world, event.path, changes, policy_of)
             assumption = f"{event.path!r}: {', '.join(unknown)}: what that is, is not known" if unknown else ""
             return Given((Reconfigure(event.path, fields),), assumption)
         case AgentHung():
@@ -52,9 +64,9 @@ def given_for(world: World, event: Event, following: Iterable[Event], answers: A
         case EventType.ORCHESTRATOR_STARTED:
             return Given((*_stopped_before(following), StartTree()))
         case EventType.AGENT_REGISTERED:
-            return _registration(event, replay_entries.registered(world, event, following))
+            return _registration(entries.registered(world, event, following, policy_of))
         case EventType.SUPERVISOR_STARTED:
-            return _registration(event, replay_entries.started_unknown(world, event))
+            return _registration(entries.started_unknown(world, event, policy_of))
     given = input_of(world, event)
     return Given() if given is None else Given((given,))
 
@@ -67,7 +79,7 @@ def _stopped_before(following: Iterable[Event]) -> tuple[StopTree, ...]:
     return ()
 
 
-def _registration(event: Event, came: RegisterChild | None) -> Given:
+def _registration(came: RegisterChild | None) -> Given:
     if came is None:
         return Given()
-    return Given((came,), f"{came.entry.name!r} came while the tree ran: its policy is taken for the default")
+    return Given((came,), came=f"{came.parent}/{came.entry.name}" if came.parent else came.entry.name)

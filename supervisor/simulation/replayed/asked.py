@@ -13,7 +13,7 @@ from orchestree.supervisor.states import AgentState
 from orchestree.supervisor.tree import walk
 from orchestree.supervisor.world import World
 
-from .replay_inputs import REPORTED, command, input_of
+from .inputs_of_core import REPORTED, command, input_of
 
 PATIENCE_S: Final = 1.0
 """Seconds in which what was asked has been handed in."""

@@ -1,12 +1,13 @@
 """Specifications that a log lets guess: of children that came while the tree ran, and of policy that was changed. Pure.
 
-A log holds neither classes nor functions, so what it does not say is the default.
+A log holds neither classes nor functions, so what it does not say is the default; or, of restart policies, whatever
+`PolicyOf` makes of it.
 """
 
 from __future__ import annotations
 
 from ast import literal_eval
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestree.agents.agent import Agent
@@ -34,20 +35,46 @@ class SomeAsyncAgent(AsyncAgent):
         """Do nothing: it is never run."""
 
 
+PolicyOf = Callable[[str, str], BackoffChoice]
+"""Makes the restart policy of the child at a path, of which the log says only this text; empty: not even that."""
+
+
 @dataclass(slots=True)
 class _Family:
     """What came together below one path: agents, and supervisors with what is below them, in start order."""
 
+    path: str
+    policy_of: PolicyOf | None
     children: dict[str, _Family | AgentEntry] = field(default_factory=dict)
 
     def entries(self) -> list[ChildEntry]:
         return [
-            SupervisorEntry(name, children=child.entries()) if isinstance(child, _Family) else child
+            SupervisorEntry(name, children=child.entries(), backoff=_policy(child.path, self.policy_of))
+            if isinstance(child, _Family)
+            else child
             for name, child in self.children.items()
         ]
 
+    def add(self, names: Sequence[str], data: AgentRegistered) -> None:
+        """Add the agent that has these names from here on."""
+        path = f"{self.path}/{names[0]}" if self.path else names[0]
+        if len(names) > 1:
+            inner = self.children.setdefault(names[0], _Family(path, self.policy_of))
+            assert isinstance(inner, _Family)
+            inner.add(names[1:], data)
+            return
+        agent = SomeAsyncAgent if data.executor == "async" else SomeAgent
+        self.children[names[0]] = AgentEntry(
+            agent,
+            names[0],
+            executor=data.executor,
+            restart=data.restart,  # type: ignore[arg-type]  # which the specification checks
+            depends_on=data.depends_on,
+            backoff=_policy(path, self.policy_of),
+        )
 
-def registered(world: World, first: Event, events: Iterable[Event]) -> RegisterChild | None:
+
+def registered(world: World, first: Event, events: Iterable[Event], policy_of: PolicyOf | None) -> RegisterChild | None:
     """Return what the first of these registrations, which came together, must have been; None if it cannot have been.
 
     Under a dynamic supervisor that was `start_child`, elsewhere `register_agent`, unless it is gone when it fails.
@@ -56,30 +83,34 @@ def registered(world: World, first: Event, events: Iterable[Event]) -> RegisterC
     if parent is None:
         return None
     top = f"{parent.path}/{name}" if parent.path else name
-    family, rest = _Family(), iter(events)
+    family, rest = _Family(parent.path, policy_of), iter(events)
     for event in rest:
         is_below = event.path == top or event.path.startswith(f"{top}/")
         if not is_below or not isinstance(event.data, AgentRegistered):
             break
-        _add(family, event.path.removeprefix(parent.path).strip("/").split("/"), event.data)
+        family.add(event.path.removeprefix(parent.path).strip("/").split("/"), event.data)
     return RegisterChild(parent.path, family.entries()[0], must_start=parent.entry.dynamic or _is_gone(rest, first))
 
 
-def started_unknown(world: World, event: Event) -> RegisterChild | None:
+def started_unknown(world: World, event: Event, policy_of: PolicyOf | None) -> RegisterChild | None:
     """Return the registration of a supervisor without agents, of which only its start is told: it is dynamic then."""
     parent, name = _where(world, event.path)
     if parent is None or event.path in world.nodes:
         return None
-    return RegisterChild(parent.path, SupervisorEntry(name, dynamic=True))
+    return RegisterChild(parent.path, SupervisorEntry(name, dynamic=True, backoff=_policy(event.path, policy_of)))
 
 
-def changed_fields(world: World, changes: Sequence[PolicyChange]) -> tuple[dict[str, object], list[str]]:
+def changed_fields(
+    world: World, path: str, changes: Sequence[PolicyChange], policy_of: PolicyOf | None
+) -> tuple[dict[str, object], list[str]]:
     """Return the new values of changed policy, as far as their text says them, and the texts of the others."""
     fields: dict[str, object] = {}
     unknown = []
     for change in changes:
         value = _backoff(world, change.new) if change.field == "backoff" else _value(change.new)
-        if value is ...:
+        if value is ... and policy_of is not None:
+            fields[change.field] = policy_of(path, change.new)
+        elif value is ...:
             unknown.append(f"{change.field}={change.new}")
         else:
             fields[change.field] = value
@@ -106,19 +137,8 @@ def _where(world: World, path: str) -> tuple[SupervisorNode | None, str]:
     return (node if isinstance(node, SupervisorNode) else None), name
 
 
-def _add(family: _Family, names: Sequence[str], data: AgentRegistered) -> None:
-    for name in names[:-1]:
-        inner = family.children.setdefault(name, _Family())
-        assert isinstance(inner, _Family)
-        family = inner
-    agent = SomeAsyncAgent if data.executor == "async" else SomeAgent
-    family.children[names[-1]] = AgentEntry(
-        agent,
-        names[-1],
-        executor=data.executor,
-        restart=data.restart,  # type: ignore[arg-type]  # which the specification checks
-        depends_on=data.depends_on,
-    )
+def _policy(path: str, policy_of: PolicyOf | None) -> BackoffChoice:
+    return INHERIT if policy_of is None else policy_of(path, "")
 
 
 def _value(text: str) -> object:

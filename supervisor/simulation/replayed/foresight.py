@@ -20,7 +20,7 @@ from orchestree.supervisor.inputs import Emit
 from orchestree.supervisor.streaks import current_streak
 from orchestree.supervisor.world import World
 
-from .replay_inputs import REPORTED, as_reported
+from .inputs_of_core import REPORTED, as_reported
 
 _ENDS: Final = frozenset(
     {EventType.AGENT_CRASHED, EventType.AGENT_RESTARTING, EventType.AGENT_PARKED}
@@ -47,7 +47,7 @@ class Foresight:
 
     def choose_next(self, queued: tuple[str, ...]) -> str | None:
         """Return whom ``choose_next`` has picked."""
-        match self._coming():
+        match self.coming():
             case Event(data=AgentStarting(chosen=True), path=path) | Event(data=AgentWaiting(), path=path):
                 return path
             case _:
@@ -55,7 +55,7 @@ class Foresight:
 
     def draw(self) -> float:
         """Return what must have been drawn for the delay that comes next; 0.0 if it does not say."""
-        event = self._coming()
+        event = self.coming()
         delay, report = None, None
         match event:
             case Event(data=AgentCrashed(report=crash)):
@@ -100,7 +100,7 @@ class Foresight:
         """Return how many events the core has said in the decision that it is making."""
         return sum(1 for effect in self.world.out if isinstance(effect, Emit) and effect.kind is not ServiceFailed)
 
-    def _coming(self) -> Event | None:
+    def coming(self) -> Event | None:
         """Return the event that the core is about to decide on."""
         place = self.place + self.said()
         return self._steps[place] if place < len(self._steps) else None

@@ -8,7 +8,7 @@ from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import Event
 from orchestree.supervisor.inputs import AskRunToStop, KillRun, RecycleRun, StartRun
 
-from .replay_decisions import Decision
+from .decisions import EndDecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,13 @@ class Divergence:
         event: the first of the log that the core, with this tree, would not have decided.
         would: what it would have decided instead; None: nothing.
         differs: in what, if it would have decided on an event of the same type about the same run.
+        hint: what may be the reason, in words; empty if nothing is known.
     """
 
     event: Event
     would: Event | None
     differs: tuple[str, ...] = ()
+    hint: str = ""
 
     def __str__(self) -> str:
         """Return what the log says and what the core would have decided, in one line."""
@@ -44,7 +46,8 @@ class Divergence:
             instead = f"decides {'; '.join(self.differs)}"
         else:
             instead = f"decides: {_line(self.would)}"
-        return f"event {self.event.seq}: {_line(self.event)}; with this tree the core {instead}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"event {self.event.seq}: {_line(self.event)}; with this tree the core {instead}{hint}"
 
 
 def _line(event: Event) -> str:
@@ -66,7 +69,7 @@ class Replay:
 
     events: tuple[Event, ...]
     commands: tuple[Commanded, ...]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[EndDecided, ...]
     divergence: Divergence | None
     assumptions: tuple[str, ...]
     paths: frozenset[str]
@@ -81,6 +84,6 @@ class Replay:
         Raises:
             NotFound: nothing ever had this path.
         """
-        from .replay_words import explained
+        from .why import explained
 
         return "\n".join(explained(self, path, at))
