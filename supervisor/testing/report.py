@@ -61,18 +61,20 @@ def _found(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _cause(tree: SupervisedTree) -> Iterator[str]:
-    lines = [*_lines(tree)]
-    if not tree.faults:
-        yield "No fault was asked for."
+    struck = {id(one.fault) for one in tree.simulation.struck}
+    faults = [fault for fault in tree.faults if not isinstance(fault, Moments) or id(fault) in struck]
+    lines = [*_lines(tree, faults)]
+    if not faults:
+        yield "No fault has happened."
     else:
         what = "that" if len(lines) <= MOST_FAULTS else f"the first {MOST_FAULTS} (all: `faults` of this error)"
-        yield f"{counted(len(tree.faults), 'fault')} led to it. To see {what} again:"
+        yield f"{counted(len(faults), 'fault')} led to it. To see {what} again:"
         options = [f"--until {in_words(max(tree.now, SHORTEST_S))} --seed {tree.seed}"]
         options += [f'  --fault "{line}"' for line in lines[:MOST_FAULTS]]
         yield f"  orchestree simulate TARGET {options[0]}" + (" \\" if len(options) > 1 else "")
         yield from (f"  {option} \\" for option in options[1:-1])
         yield from (f"  {option}" for option in options[1:][-1:])
-    own = {kind for fault in tree.faults if isinstance(fault, Raised) and (kind := fault.types[0]) != _builtin(fault)}
+    own = {kind for fault in faults if isinstance(fault, Raised) and (kind := fault.types[0]) != _builtin(fault)}
     if own:
         yield f"There {', '.join(sorted(own))} goes by its nearest builtin class: rules for it do not match."
     if tree.orders:
@@ -80,9 +82,9 @@ def _cause(tree: SupervisedTree) -> Iterator[str]:
         yield from (f"  {order}" for order in tree.orders)
 
 
-def _lines(tree: SupervisedTree) -> Iterator[str]:
-    """Yield the faults as lines; one whose times were drawn as what it did: other times would be drawn for it."""
-    for fault in tree.faults:
+def _lines(tree: SupervisedTree, faults: Sequence[Fault]) -> Iterator[str]:
+    """Yield `faults` as lines; one whose times were drawn as what it did: other times would be drawn for it."""
+    for fault in faults:
         if isinstance(fault, Moments) and fault.about:
             struck = (one for one in tree.simulation.struck if one.fault is fault)
             once = replace(fault, every=None, after=None, until=math.inf, times=None, about=False, at=0.0)

@@ -94,14 +94,15 @@ class SupervisedTree:
         self.seed = seed
         self.faults: list[Fault] = []
         self.orders: list[Order] = []
-        self._simulator = simulator
+        self._built = simulator
+        self._is_started = False
         self._asked: list[Fault] = []
         """What `faults` was handed in as: the same in number and order, their times counted from then."""
         self._is_open = False
         self._was_open = False
 
     def __enter__(self) -> Self:
-        """Start the tree.
+        """Start the tree, with the first thing that is asked of it; see `run`.
 
         Raises:
             NotRunning: it was started before.
@@ -109,11 +110,11 @@ class SupervisedTree:
         if self._was_open:
             raise NotRunning("a supervised tree starts once: call supervised() again")
         self._is_open = self._was_open = True
-        self._simulator.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         """End it; there is nothing to clean up."""
+        self._start()
         self._is_open = False
 
     def __repr__(self) -> str:
@@ -171,14 +172,16 @@ class SupervisedTree:
         self._check_open("strike()")
         parsed = parse_fault(fault) if isinstance(fault, str) else fault
         check_fault(parsed)
+        self._start()
         self._plan(parsed)
         self._go_on(self.now)
 
     def run(self, schedule: Schedule | Iterable[Fault | str]) -> None:
         """Have a whole schedule happen, its times counted from now, and let its duration pass.
 
-        Faults or lines in a list happen until all are over, see `Schedule`. Errors: as `strike`; the faults before the
-        one that was refused are still planned then.
+        Faults or lines in a list happen until all are over, see `Schedule`. If nothing was asked of the tree before, it
+        starts with the schedule, as in `simulate`: what is down from 0 s fails the first start. Errors: as `strike`; the
+        faults before the one that was refused are still planned then.
         """
         self._check_open("run()")
         if not isinstance(schedule, Schedule):
@@ -251,7 +254,7 @@ class SupervisedTree:
     @property
     def now(self) -> float:
         """Virtual seconds since the start."""
-        return self._simulator.now
+        return self._built.now
 
     @property
     def exit_code(self) -> int | None:
@@ -295,6 +298,17 @@ class SupervisedTree:
         return timeline(self.simulation)
 
     # Inside
+
+    @property
+    def _simulator(self) -> Simulator:
+        """What runs the tree, which is started."""
+        self._start()
+        return self._built
+
+    def _start(self) -> None:
+        if self._is_open and not self._is_started:
+            self._is_started = True
+            self._built.start()
 
     def _check_open(self, call: str) -> None:
         if not self._is_open:
@@ -341,7 +355,7 @@ class SupervisedTree:
 
     def _plan(self, fault: Fault) -> None:
         asked = replace(fault)  # one of its own: what it has done is told by it
-        self._simulator.plan(asked)
+        self._built.plan(asked)
         self._note(asked)
 
     def _note(self, fault: Fault) -> None:

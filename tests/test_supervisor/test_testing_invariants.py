@@ -311,6 +311,7 @@ def test_a_crash_on_the_way_of_the_check_is_followed() -> None:
     tree: list[ChildEntry] = [agent("a", backoff=after(50.0))]
     lines = ("a: crash in setup at 0s", "a: crash in setup at 0s", "a: crash at 0s")
     with supervised(tree) as t:
+        t.advance(0)  # it is ready before anything goes wrong
         t.run(Schedule(lines, 0))
         t.check(recovers_within(50))
         assert (t.now, t.status("a").state) == (150.0, AgentState.READY)

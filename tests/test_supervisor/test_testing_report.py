@@ -69,12 +69,30 @@ def test_the_faults_of_the_report_lead_to_the_same_again() -> None:
     assert timeline(again) == t.timeline()
 
 
+def test_what_holds_from_the_beginning_fails_the_first_start_in_the_test_and_in_its_command() -> None:
+    with supervised(shop()) as t:
+        t.run(["mailer: down from 0s to 1s", "api: crash at 500ms", "api: crash at 500ms"])
+        with pytest.raises(CheckFailed) as caught:
+            t.check(always)
+        assert t.events[6].data.report.phase == "setup"  # type: ignore[union-attr]
+    lines = re.findall(r'--fault "(.*)"', str(caught.value))
+    assert lines == ["mailer: down from 0s to 1s"]  # the tree has fallen by then
+    assert simulate(shop(), lines, until=1.0).events == t.events
+
+
+def test_a_tree_of_which_nothing_was_asked_is_started_all_the_same() -> None:
+    with supervised(shop()) as t:
+        pass
+    assert (t.starts("api"), t.now) == (1, 0.0)
+
+
 def always(t: SupervisedTree) -> list[str]:
     return [f"number {number}" for number in range(8)]
 
 
 def test_a_long_report_is_cut() -> None:
-    with supervised([agent("worker")]) as t:
+    config = Orchestrator.Config(run_mode=RunMode.DAEMON, max_restarts=100)
+    with supervised(Orchestrator(config, [agent("worker", backoff=None)])) as t:
         t.run(Schedule([f"worker: crash at {moment}s" for moment in range(60)], 60))
         with pytest.raises(CheckFailed) as caught:
             t.check(always)
@@ -133,7 +151,7 @@ def test_a_report_without_faults_says_so_and_one_with_orders_names_them() -> Non
         with pytest.raises(CheckFailed) as caught:
             t.check(always)
     told = str(caught.value)
-    assert "\nNo fault was asked for.\nThe test also asked, which a simulation cannot:\n  at 0 s: stop worker\n" in told
+    assert "\nNo fault has happened.\nThe test also asked, which a simulation cannot:\n  at 0 s: stop worker\n" in told
 
 
 def test_a_failed_check_is_an_assertion_error_that_a_test_can_expect() -> None:
