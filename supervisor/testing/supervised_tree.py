@@ -180,8 +180,9 @@ class SupervisedTree:
         """Have a whole schedule happen, its times counted from now, and let its duration pass.
 
         Faults or lines in a list happen until all are over, see `Schedule`. If nothing was asked of the tree before, it
-        starts with the schedule, as in `simulate`: what is down from 0 s fails the first start. Errors: as `strike`; the
-        faults before the one that was refused are still planned then.
+        starts with the schedule, as in `simulate`: what is down from 0 s fails the first start.
+
+        Errors: as `strike`; the faults before the one that was refused are still planned then.
         """
         self._check_open("run()")
         if not isinstance(schedule, Schedule):
