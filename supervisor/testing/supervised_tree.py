@@ -58,7 +58,7 @@ class Order:
 def supervised(
     tree: Orchestrator | ChildEntry | Iterable[ChildEntry], /, seed: int = 0, *, max_events: int = 100_000
 ) -> SupervisedTree:
-    """Return `tree` under virtual time; ``with`` starts it, and it ends with the block.
+    """Return `tree` under virtual time, which starts with the first thing asked in a ``with`` block and ends with that.
 
     The specifications and the core are the real ones. A run becomes ready at once, goes on for ever and stops when
     asked, unless a fault says so. No agent is made, nothing runs, so a tree of real agents can be put in as it is, and
