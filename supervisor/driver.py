@@ -153,9 +153,25 @@ class Driver:
 
         return self._promise(act, Waiter(lambda world: True))
 
-    def submit(self, event: Input, until: Callable[[World], bool] | None = None) -> Future[None]:
-        """Hand `event` to the core; the future is done when `until` holds (None: at once), or has the refusal."""
-        return self._promise(lambda waiter: self._begin_wait(waiter, event), Waiter(until or (lambda world: True)))
+    def submit(
+        self,
+        event: Input,
+        until: Callable[[World], bool] | None = None,
+        *,
+        before: Callable[[World], object] | None = None,
+    ) -> Future[None]:
+        """Hand `event` to the core; the future is done when `until` holds (None: at once), or has the refusal.
+
+        `before` is called with the tree that the core is about to decide on; nothing happens in between.
+        """
+
+        def begin(waiter: Waiter) -> None:
+            if before is not None:
+                before(self.world)
+            self._handle(event)
+            self._begin_wait(waiter)
+
+        return self._promise(begin, Waiter(until or (lambda world: True)))
 
     def when(self, until: Callable[[World], bool]) -> Future[None]:
         """Return a future that is done when `until` holds of the tree; whoever gives up waiting cancels it."""
@@ -232,9 +248,7 @@ class Driver:
             set_exception(waiter.done, NotRunning("the orchestrator has ended"))
         return waiter.done
 
-    def _begin_wait(self, waiter: Waiter, event: Input | None = None) -> None:
-        if event is not None:
-            self._handle(event)
+    def _begin_wait(self, waiter: Waiter) -> None:
         self._waiters.append(waiter)
         self._tell()
 

@@ -37,9 +37,9 @@ from orchestree.supervisor.core import Core
 from orchestree.supervisor.cpu_book import EndedCpu
 from orchestree.supervisor.driver import Driver
 from orchestree.supervisor.events import LeakFound, ServiceFailed
-from orchestree.supervisor.inputs import Effect, Input, RestartChild
+from orchestree.supervisor.inputs import Effect, Input, RestartChild, StopChild
 from orchestree.supervisor.message_gate import MAX_PENDING_MESSAGES, MessageGate
-from orchestree.supervisor.world import Settings
+from orchestree.supervisor.world import Settings, World
 
 E = EventType
 
@@ -121,6 +121,30 @@ def test_a_preparation_that_fails_has_started_nothing_and_can_be_tried_again() -
         assert tree.status("a").incarnation == 1
     assert seen[0] is E.ORCHESTRATOR_STARTED
     assert threads_left(before) == []
+
+
+def test_what_looks_before_an_input_sees_the_tree_that_the_core_decides_on() -> None:
+    tree = a_tree()
+    add(tree, "a")
+    seen: list[AgentState] = []
+
+    def look(world: World) -> None:
+        seen.append(world.nodes["a"].state)
+
+    is_held, let_go = threading.Event(), threading.Event()
+
+    def hold(world: World) -> bool:
+        is_held.set()
+        return let_go.wait(PATIENCE)
+
+    with tree:
+        tree.driver.when(hold)
+        assert is_held.wait(PATIENCE)
+        accepted = [tree.driver.submit(StopChild("a", True), before=look) for _ in range(2)]
+        let_go.set()
+        for future in accepted:
+            future.result(PATIENCE)
+    assert seen == [AgentState.READY, AgentState.STOPPING]
 
 
 class BrokenCore(Core):

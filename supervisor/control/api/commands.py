@@ -108,8 +108,7 @@ class Commands:
             raise Problem("conflict", f"{command}: not of the root, which is no child; shutdown stops the whole tree")
         self._say(who, command, {} if wait is None else {"wait": round(wait, 3)}, path)
         before, after = _Look(path), _Look(path)
-        driver.when(before)
-        accepted = driver.submit(OPERATIONS[command](path, True), after)
+        accepted = driver.submit(OPERATIONS[command](path, True), after, before=before)
         try:
             await _answer(accepted)
             changed = after.differs(before)
@@ -137,8 +136,7 @@ class Commands:
         await self._find(path)
         self._say(who, "set", given, path)
         before, after = _Look(path), _Look(path)
-        driver.when(before)
-        await _answer(driver.submit(Reconfigure(path, changes), after))
+        await _answer(driver.submit(Reconfigure(path, changes), after, before=before))
         if before.entry is None or after.entry is None:
             raise NotFound(f"{path!r}: it has left the tree")
         return views.Changes(path, policy_changes(before.entry, after.entry))
@@ -156,9 +154,8 @@ class Commands:
         given = {"wait": wait, "timeout": timeout}
         self._say(who, "shutdown", {name: value for name, value in given.items() if value is not None}, "")
         before, after = _Look(""), _Look("")
-        driver.when(before)
         with suppress(NotRunning):  # it has ended with this
-            await _answer(driver.submit(StopTree(timeout_s=timeout), after))
+            await _answer(driver.submit(StopTree(timeout_s=timeout), after, before=before))
         if wait:
             await _first(asyncio.wrap_future(driver.ended), gone, wait)
         pending = () if driver.ended.done() else self.reader.not_ended()

@@ -106,11 +106,11 @@ def leave_with_0(agent: Agent) -> None:
 
 
 def crash(agent: Agent) -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
+    signal.raise_signal(signal.SIGSEGV)
 
 
 def die_of_a_nameless_signal(agent: Agent) -> None:
-    os.kill(os.getpid(), signal.SIGRTMIN + 3)
+    signal.raise_signal(signal.SIGRTMIN + 3)
 
 
 def make_something_unpicklable(agent: Agent) -> object:
