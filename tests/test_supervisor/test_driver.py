@@ -310,13 +310,12 @@ def test_the_thread_of_a_wedged_agent_ends_when_it_can() -> None:
         ended.set()
 
     add(tree, "a", wedge, shutdown="brutal_kill")
+    before = threading.enumerate()
     with tree:
         pass
     go_on.set()
     assert ended.wait(PATIENCE)
-    for thread in threading.enumerate():
-        if thread.name.startswith("orchestree"):
-            thread.join(PATIENCE)
+    assert threads_left(before) == []
 
 
 def test_what_a_run_has_left_behind_and_cannot_be_ended_is_an_event_before_its_end() -> None:
