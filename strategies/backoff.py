@@ -15,11 +15,13 @@ from tenacity import Future, RetryCallState, wait_chain, wait_exponential, wait_
 
 from . import checks
 from .errors import SpecError
-from .rules import BUILT_IN_RULES, Action, Failure, Rule
+from .rules import BUILT_IN_ACTIONS, Action, Failure, Rule
 
 GiveUp = Literal["park", "escalate"]
 WaitPolicy = Callable[[RetryCallState], float]
 StopPolicy = Callable[[RetryCallState], bool]
+
+_new_tuple: Final = tuple.__new__  # half the time of a call of the class; each crash makes some
 
 
 class Streak(NamedTuple):
@@ -37,7 +39,7 @@ class Streak(NamedTuple):
 
     def failed(self, now: float) -> Streak:
         """Return the streak with one more failure at `now`."""
-        return Streak(self.failures + 1, self.since if self.failures else now, self.waited_s)
+        return _new_tuple(Streak, (self.failures + 1, self.since if self.failures else now, self.waited_s))
 
     def waits(self, delay: float) -> Streak:
         """Return the streak with `delay` more seconds of waiting."""
@@ -60,18 +62,19 @@ class AgentFailure(Exception):
 class _FailedTry(RetryCallState):
     """What tenacity's policies look at, filled from a streak."""
 
+    retry_object = None  # type: ignore[assignment]  # only tenacity's own loop reads it
+    fn = None
+    args = ()
+    next_action = None
+    upcoming_sleep = 0.0
+
     def __init__(self, streak: Streak, failure: Failure | None, now: float) -> None:
         """Set what tenacity's own constructor sets, but by our clock, and the outcome only when it is asked for."""
         self.start_time = streak.since
-        self.retry_object = None  # type: ignore[assignment]  # only tenacity's own loop reads it
-        self.fn = None
-        self.args = ()
         self.kwargs = {}
         self.attempt_number = streak.failures
         self.outcome_timestamp = now
         self.idle_for = streak.waited_s
-        self.next_action = None
-        self.upcoming_sleep = 0.0
         self._failure = failure
 
     @property
@@ -140,16 +143,16 @@ class Backoff:
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
         ]
-        return f"Backoff({', '.join(shown)})"
+        return f"{type(self).__qualname__}({', '.join(shown)})"
 
     def action_for(self, failure: Failure | None) -> Action | None:
         """Return what the first matching rule says, the built-in ones last; None if no rule matches."""
         if failure is None:
             return None
-        for rule in self.rules + BUILT_IN_RULES:
+        for rule in self.rules:
             if rule.matches(failure):
                 return rule.action
-        return None
+        return BUILT_IN_ACTIONS.get(failure.exit_code)
 
     def verdict(self, streak: Streak, failure: Failure | None, now: float, draw: float) -> Verdict:
         """Ask `wait` and then `stop`, once each, about a failure that is the last one of `streak`.
@@ -168,15 +171,21 @@ class Backoff:
         wait = float(self.wait(state))
         if not math.isfinite(wait):
             raise ValueError(f"wait answered {wait}")
-        state.upcoming_sleep = wait
-        gives_up = self.stop is not None and bool(self.stop(state))
-        return Verdict(gives_up, max(0.0, wait) * (1.0 - self.jitter * draw))
+        gives_up = False
+        if self.stop is not None:
+            state.upcoming_sleep = wait
+            gives_up = bool(self.stop(state))
+        return _new_tuple(Verdict, (gives_up, max(0.0, wait) * (1.0 - self.jitter * draw)))
 
 
 def _name(policy: object) -> str:
-    """Return the name of a policy, with the numbers that it was made with."""
+    """Return the name of a policy, with the numbers that it was made with, as exact as they are."""
     if (name := getattr(policy, "__qualname__", None)) is not None:
         return str(name)
-    numbers = {key: value for key, value in vars(policy).items() if isinstance(value, (int, float))}
-    shown = ", ".join(f"{key}={value:g}" for key, value in numbers.items() if math.isfinite(value) and abs(value) < 1e9)
+    known = getattr(policy, "__dict__", {})
+    numbers = {key: value for key, value in known.items() if isinstance(value, (int, float))}
+    finite = {key: value for key, value in numbers.items() if math.isfinite(value) and abs(value) < 1e9}
+    shown = ", ".join(
+        f"{key}={f'{value:g}' if float(f'{value:g}') == value else repr(value)}" for key, value in finite.items()
+    )
     return f"{type(policy).__qualname__}({shown})" if shown else type(policy).__qualname__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 
 from .errors import SpecError
 
@@ -10,8 +10,8 @@ from .errors import SpecError
 def seconds(field: str, value: object, *, allow_zero: bool = True) -> float:
     """Return `value` as finite seconds, at least 0 (or above 0)."""
     rule = "must be a finite number of seconds, " + ("0 or more" if allow_zero else "above 0")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise SpecError(f"{field}={value!r}: {rule}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise SpecError(f"{field}={value!r}: {rule}")  # no number, or one that no float can hold
     if value < 0 or (value == 0 and not allow_zero):
         raise SpecError(f"{field}={value!r}: {rule}")
     return float(value)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from .errors import SpecError, did_you_mean
 
@@ -23,7 +23,7 @@ class Restart(StrEnum):
 
     def applies(self, *, abnormal: bool) -> bool:
         """Return whether an end of this kind calls for a restart."""
-        return self is Restart.PERMANENT or (self is Restart.TRANSIENT and abnormal)
+        return self is _PERMANENT or (self is _TRANSIENT and abnormal)
 
 
 class Strategy(StrEnum):
@@ -37,6 +37,13 @@ class Strategy(StrEnum):
     """The child and those after it."""
     DEPENDENTS = "dependents"
     """The child and those that depend on it, directly or through others."""
+
+
+# In Python 3.11 to look a member up in its class takes as long as to call a function; each crash asks for these.
+_PERMANENT: Final = Restart.PERMANENT
+_TRANSIENT: Final = Restart.TRANSIENT
+ONE_FOR_ONE: Final = Strategy.ONE_FOR_ONE
+REST_FOR_ONE: Final = Strategy.REST_FOR_ONE
 
 
 class AutoShutdown(StrEnum):

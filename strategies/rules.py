@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 from .errors import SpecError, did_you_mean
@@ -91,4 +92,7 @@ BUILT_IN_RULES: Final = (
     Rule(action="park", exit_code=78),  # EX_CONFIG of sysexits.h: trying again cannot help
     Rule(action="restart", exit_code=75),  # EX_TEMPFAIL
 )
-"""Come after a policy's own rules."""
+"""Come after a policy's own rules; each is about one exit code and nothing else."""
+
+BUILT_IN_ACTIONS: Final = MappingProxyType({rule.exit_code: rule.action for rule in BUILT_IN_RULES})
+"""What they say, by the exit code."""

@@ -17,9 +17,10 @@ from . import ending, groups, operations, slots, starting, stopping, watching
 from .events import AgentMessage, AllAgentsTerminated, OrchestratorStarted
 from .inputs import Effect, Input, Refused, StartTree, StopTree, Tick
 from .order import check_tree
+from .policy_text import policy_of, settings_of
 from .spec import SupervisorEntry
-from .states import RUNNING_STATES, AgentState, RunMode
-from .tree import AgentNode, walk
+from .states import REGISTERED, RUNNING_STATES, STARTING, STOPPING, WAITING, WEDGED, RunMode
+from .tree import AgentNode, SupervisorNode, walk
 from .world import Settings, World
 
 
@@ -83,7 +84,7 @@ class Core:
                 self._run_ended(event)
             case RunReady():
                 node = self._current(event.run)
-                if node is not None and node.state is AgentState.STARTING:
+                if node is not None and node.state is STARTING:
                     starting.ready(self.world, node, event.pid)
             case Tick():
                 while (deadline := self.world.deadlines.pop_due(self.world.now)) is not None:
@@ -109,7 +110,7 @@ class Core:
 
     def _start(self) -> None:
         world = self.world
-        if world.root.state is not AgentState.REGISTERED:
+        if world.root.state is not REGISTERED:
             raise NotRunning("an orchestrator starts once; make a new one")
         nodes = list(walk(world.root))[1:]
         agents = [node for node in nodes if isinstance(node, AgentNode)]
@@ -125,23 +126,25 @@ class Core:
             settings.metrics_port,
             settings.metrics_host,
             settings.seed,
+            settings_of(settings),
+            {node.path: policy_of(node.entry) for node in walk(world.root) if isinstance(node, SupervisorNode)},
         )
         for agent in agents:
             operations.say_registered(world, agent)
         if self._stop_first is None:
             starting.start_supervisor(world, world.root)
         else:
-            world.set_state(world.root, AgentState.STARTING)
+            world.set_state(world.root, STARTING)
             self._stop(self._stop_first)
 
     def _stop(self, event: StopTree) -> None:
         world = self.world
-        if world.root.state is AgentState.REGISTERED:
+        if world.root.state is REGISTERED:
             self._stop_first = event
             return
         ending.stop_tree(world, event.cause, event.timeout_s)
         root, running = world.root, world.root.deadline
-        if event.timeout_s is not None and root.state is AgentState.STOPPING:
+        if event.timeout_s is not None and root.state is STOPPING:
             moment = world.now + event.timeout_s
             if running is None or moment < running.at:
                 world.cancel_deadline(root)
@@ -158,7 +161,7 @@ class Core:
         if self.world.abandoned and event.run in self.world.abandoned:
             self.world.abandoned.discard(event.run)
             self.world.free_slots += 1
-        elif node is not None and (node.state in RUNNING_STATES or node.state is AgentState.WEDGED):
+        elif node is not None and (node.state in RUNNING_STATES or node.state is WEDGED):
             ending.run_ended(self.world, node, event)
 
     def _settle(self) -> None:
@@ -191,7 +194,7 @@ class Core:
         world = self.world
         if self._was_empty or not world.root.is_up:
             return False
-        waiting = [node for node in walk(world.root) if node.state is AgentState.WAITING]
+        waiting = [node for node in walk(world.root) if node.state is WAITING]
         if any(node.group is not None for node in waiting):
             # It is looked at again at the time of its group.
             return False

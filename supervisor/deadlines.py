@@ -21,8 +21,8 @@ class Deadline:
 
     at: float
     action: Callable[[], None]
-    cancelled: bool = False
     silent: bool = False
+    cancelled: bool = False
 
 
 class Deadlines:
@@ -42,7 +42,7 @@ class Deadlines:
     def add(self, at: float, action: Callable[[], None], *, silent: bool = False) -> Deadline:
         """Set a deadline; see `Deadline`."""
         self._serial += 1
-        deadline = Deadline(at, action, silent=silent)
+        deadline = Deadline(at, action, silent)
         heapq.heappush(self._heap, (at, self._serial, deadline))
         return deadline
 

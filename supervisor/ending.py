@@ -15,7 +15,7 @@ from .events import OrchestratorStopped, OrchestratorStopping, RestartCause, Sto
 from .inputs import TreeEnded
 from .outcome import agent_ended, given_up, say_restarting, supervisor_gone
 from .starting import consider
-from .states import UNHEALTHY_STATES, AgentState
+from .states import BACKOFF, FAILED, REGISTERED, STOPPED, STOPPING, UNHEALTHY_STATES, WEDGED
 from .stopping import abandon, failure_of, gone, terminate_children
 from .streaks import current_streak
 from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
@@ -25,7 +25,7 @@ from .world import World
 def run_ended(world: World, node: AgentNode, ended: RunEnded) -> None:
     """Act on the end of the current incarnation of `node`."""
     node.pid = None
-    if node.state is AgentState.WEDGED:
+    if node.state is WEDGED:
         _wedged_run_ended(world, node, _shutdown_error(node, ended))
         return
     world.cancel_deadline(node)
@@ -62,13 +62,13 @@ def wedged(world: World, node: AgentNode) -> None:
             return
         node.has_slot = True
         node.after_wedge = node.state
-        world.set_state(node, AgentState.WEDGED)
+        world.set_state(node, WEDGED)
     elif node.group is not None:
         node.group.stopping.discard(node)
         world.due_groups.append(node.group)
     elif node.purpose is StopCause.BLOCKED:
         say_restarting(world, node, RestartCause.BLOCKED, 0.0, 0)
-    comes_back = node.after_wedge in (AgentState.BACKOFF, AgentState.REGISTERED) or _returns(node)
+    comes_back = node.after_wedge in (BACKOFF, REGISTERED) or _returns(node)
     if node.entry.replace_wedged and comes_back:
         abandon(world, node)
         _rejoin(world, node)
@@ -94,7 +94,7 @@ def stop_tree(world: World, cause: str, timeout_s: float | None = None) -> None:
     if root.is_up:
         world.emit(root, OrchestratorStopping, cause, timeout_s)
         world.stop_cause = cause
-        world.set_state(root, AgentState.STOPPING)
+        world.set_state(root, STOPPING)
         terminate_children(world, root)
 
 
@@ -120,7 +120,7 @@ def _stopped(world: World, node: AnyNode, error: str | None) -> None:
     else:
         node.held = node.purpose is StopCause.COMMAND
         slots.release(world, node)
-        world.retire(node, AgentState.STOPPED, SHUTDOWN, error)
+        world.retire(node, STOPPED, SHUTDOWN, error)
 
 
 def _recycled(world: World, node: AgentNode, cause: RestartCause, error: str | None) -> None:
@@ -139,18 +139,18 @@ def _returns(node: AnyNode) -> bool:
 def _wedged_run_ended(world: World, node: AgentNode, error: str | None) -> None:
     assert node.parent is not None
     after, node.after_wedge = node.after_wedge, None
-    if after is None or (after is AgentState.BACKOFF and not node.parent.is_up):
+    if after is None or (after is BACKOFF and not node.parent.is_up):
         _stopped(world, node, error)
         return
     node.purpose = None
-    if after is AgentState.BACKOFF:
+    if after is BACKOFF:
         _rejoin(world, node)
-    elif after is AgentState.REGISTERED and node.parent.is_up:
+    elif after is REGISTERED and node.parent.is_up:
         world.set_state(node, after)
         consider(world, node)
     else:
         slots.release(world, node)
-        world.set_state(node, AgentState.STOPPED if after is AgentState.REGISTERED else after)
+        world.set_state(node, STOPPED if after is REGISTERED else after)
 
 
 def _rejoin(world: World, node: Node) -> None:
@@ -165,7 +165,7 @@ def _rejoin(world: World, node: Node) -> None:
 def _tree_ended(world: World, root: SupervisorNode, reason: ExitReason) -> None:
     gave_up = reason != SHUTDOWN
     paths = unhealthy(world)
-    world.set_state(root, AgentState.FAILED if gave_up else AgentState.STOPPED)
+    world.set_state(root, FAILED if gave_up else STOPPED)
     exit_code = 70 if gave_up else int(bool(paths) or world.stop_cause == "start_failed")
     world.emit(root, OrchestratorStopped, exit_code, world.stop_cause or "", paths)
     world.out.append(TreeEnded(exit_code))

@@ -93,6 +93,8 @@ def _form(declared: Any) -> _Form:
         return _Form(_optional(inner.write), _optional(inner.read), NoneType)
     if origin is tuple:
         return _tuple(_form(parts[0]))
+    if origin is Mapping and parts[1] is not object:
+        return _mapping(_form(parts[1]))
     if isinstance(declared, type) and issubclass(declared, Enum):
         return _Form(lambda member: member.value, declared, lambda: next(iter(declared)))
     if is_dataclass(declared):
@@ -107,6 +109,13 @@ def _optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _tuple(item: _Form) -> _Form:
     write, read = item.write, item.read
     return _Form(lambda values: [write(one) for one in values], lambda values: tuple(map(read, values)), tuple)
+
+
+def _mapping(item: _Form) -> _Form:
+    def convert(values: Mapping[str, Any], each: Callable[[Any], Any]) -> dict[str, Any]:
+        return {str(key): each(value) for key, value in values.items()}
+
+    return _Form(lambda values: convert(values, item.write), lambda values: convert(values, item.read), dict)
 
 
 def _record(declared: Any) -> _Form:

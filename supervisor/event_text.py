@@ -77,10 +77,10 @@ _RUN_MODES: Final = MappingProxyType(
 )
 
 
-def describe(event: Event) -> str:
-    """Return one line such as ``RESTART  sensor-b      in 0.25 s (2nd failure in a row)``."""
+def describe(event: Event, *, room: int = 12) -> str:
+    """Return one line such as ``RESTART  sensor-b      in 0.25 s (2nd failure in a row)``; `room` is for the path."""
     verb, details = _words(event.data, event.incarnation)
-    line = f"{verb:<8} {event.path or 'orchestrator':<12}  {details}".rstrip()
+    line = f"{verb:<8} {event.path or 'orchestrator':<{room}}  {details}".rstrip()
     # An agent's error message may hold line breaks, or escapes that a terminal obeys.
     return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
 

@@ -26,6 +26,9 @@ class OrchestratorStarted:
         metrics_port: at which Prometheus finds the metrics; None if they are not served.
         metrics_host: as configured; empty if they are not served.
         seed: that the jitter of all restart delays is drawn from, so that `replay` draws the same; None: not known.
+        settings: ``backoff max_workers strict_start`` that are no defaults, as `PolicyChange` shows values.
+        policies: of each supervisor, by path, the fields of its specification that are no defaults, shown likewise.
+            Empty if an earlier version made the event.
     """
 
     name: str
@@ -36,6 +39,8 @@ class OrchestratorStarted:
     metrics_port: int | None = None
     metrics_host: str = ""
     seed: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    policies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +98,20 @@ class SupervisorTerminated:
 
 @dataclass(frozen=True, slots=True)
 class AgentRegistered:
-    """An agent became part of the tree. `agent` is ``module:qualname`` of its class."""
+    """An agent became part of the tree. `agent` is ``module:qualname`` of its class.
+
+    Attributes:
+        policy: further fields of its specification that are no defaults, as `PolicyChange` shows values; neither
+            ``config`` nor ``params``.
+        has_rounds: whether its runs can end between two rounds, as those of looping agents.
+    """
 
     agent: str
     executor: str
     restart: str
     depends_on: tuple[str, ...]
+    policy: Mapping[str, str] = field(default_factory=dict)
+    has_rounds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +246,13 @@ class AllAgentsTerminated:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A person or a program asked for something from outside, through the control API.
+    """A person or a program asked for something: through the control API, or the program that runs the tree.
 
     Attributes:
-        name: of the command: ``start stop restart set shutdown``.
-        arguments: as given.
+        name: of the command: ``start stop restart set shutdown``; of the program also ``unregister``, and
+            ``register``, which tells of a supervisor that comes while the tree runs.
+        arguments: as given; of ``register`` the fields of the specification that are no defaults, as `PolicyChange`
+            shows values.
         uid: of the process that asked, as the kernel says; None if it came another way.
         pid: of that process.
         token: name of the token that was shown; None if there was none.

@@ -13,7 +13,7 @@ from . import slots
 from .events import StopCause
 from .pending import Group
 from .starting import consider
-from .states import PENDING_STATES, WAITS_TO_START, AgentState
+from .states import BACKOFF, COMPLETED, PENDING_STATES, READY, STARTING, STOPPING, WAITS_TO_START, WEDGED
 from .stopping import advance, mark, settle_down
 from .tree import Node
 from .world import World
@@ -28,7 +28,7 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
     parent = node.parent
     assert parent is not None
     scope = parent.scope(node)
-    if not delay and len(scope) == 1 and node.state is not AgentState.WEDGED:
+    if not delay and len(scope) == 1 and node.state is not WEDGED:
         # There is nobody to stop and nothing to wait for.
         world.leave_group(node)
         consider(world, node)
@@ -38,7 +38,7 @@ def restart_with_siblings(world: World, node: Node, delay: float) -> None:
     for sibling in scope:
         if sibling is not node:
             _sweep(world, group, sibling)
-    world.set_state(node, AgentState.BACKOFF)
+    world.set_state(node, BACKOFF)
     world.touched |= group.members
     advance(world, parent)
     world.due_groups.append(group)
@@ -49,7 +49,7 @@ def restart_alone(world: World, node: Node, due_at: float) -> None:
     world.leave_group(node)
     group = Group([], {node: due_at})
     _join(group, node)
-    world.set_state(node, AgentState.BACKOFF)
+    world.set_state(node, BACKOFF)
     world.due_groups.append(group)
 
 
@@ -58,7 +58,7 @@ def stopped_for_group(world: World, node: Node) -> None:
     group = node.group
     assert group is not None
     group.stopping.discard(node)
-    world.set_state(node, AgentState.BACKOFF)
+    world.set_state(node, BACKOFF)
     world.due_groups.append(group)
 
 
@@ -98,9 +98,7 @@ def _sweep(world: World, group: Group, node: Node) -> None:
         return
     if node.group is not None and not node.group.started:
         _merge(world, group, node.group)
-    elif node.state in (AgentState.STARTING, AgentState.READY) or (
-        node.state is AgentState.STOPPING and node.purpose is not StopCause.COMMAND
-    ):
+    elif node.state in (STARTING, READY) or (node.state is STOPPING and node.purpose is not StopCause.COMMAND):
         _join(group, node)
         group.stopping.add(node)
         mark(world, node, StopCause.GROUP)
@@ -131,9 +129,9 @@ def _start(world: World, group: Group) -> None:
     members = _participants(group)
     for node in members:
         node.group = None
-        if node.state is AgentState.COMPLETED:
+        if node.state is COMPLETED:
             # From here on nobody takes it for done.
-            world.set_state(node, AgentState.BACKOFF)
+            world.set_state(node, BACKOFF)
     slots.make_pool(world, members)
     for node in members:
         consider(world, node)
@@ -153,7 +151,7 @@ def _participants(group: Group) -> list[Node]:
     for offender in group.offenders:
         assert offender.parent is not None
         for node in offender.parent.scope(offender):
-            if node.state is not AgentState.COMPLETED or node.held:
+            if node.state is not COMPLETED or node.held:
                 continue
             if node.entry.restart is not Restart.TEMPORARY:  # type: ignore[attr-defined]
                 found[node] = None

@@ -22,9 +22,11 @@ from orchestree.strategies.errors import (
 )
 
 from . import groups
+from .entry_fields import has_rounds
 from .events import AgentRegistered, AgentTerminated, AgentUnregistered, Command, StopCause
 from .inputs import Operation, Reconfigure, RegisterChild, RestartChild, StartChild, StopChild, UnregisterChild
 from .order import check_dependencies, check_dynamic_child, check_significant, check_tree
+from .policy_text import policy_of
 from .reconfiguring import reconfigure
 from .spec import ChildEntry, SupervisorEntry
 from .starting import consider, return_when_ended
@@ -61,7 +63,8 @@ def say_registered(world: World, node: AgentNode) -> None:
     """Announce that an agent is part of the tree."""
     entry = node.entry
     agent = f"{entry.agent.__module__}:{entry.agent.__qualname__}"
-    world.emit(node, AgentRegistered, agent, entry.executor, entry.restart.value, entry.depends_on)
+    told = (agent, entry.executor, entry.restart.value, entry.depends_on, policy_of(entry), has_rounds(entry.agent))
+    world.emit(node, AgentRegistered, *told)
 
 
 def _child(world: World, path: str) -> AnyNode:
@@ -157,6 +160,8 @@ def _register(world: World, parent_path: str, entry: ChildEntry, *, must_start: 
     for added in walk(node):
         if isinstance(added, AgentNode):
             say_registered(world, added)
+        elif isinstance(added, SupervisorNode):
+            world.emit(added, Command, "register", policy_of(added.entry))
     if parent.is_up:
         consider(world, node)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from orchestree.agents.ends import IGNORED, SHUTDOWN, Cause, CrashReport, ExitKind, ExitReason, abnormal
 from orchestree.strategies.restart import AutoShutdown
 
 from . import groups, slots
-from .decision import Again, Decision, Finish, GiveUp, Park, decide
+from .decision import ABNORMAL, Again, Decision, Finish, GiveUp, Park, decide
 from .events import (
     AgentCrashed,
     AgentParked,
@@ -19,13 +19,14 @@ from .events import (
     SupervisorRestarting,
 )
 from .pending import Delay
-from .states import PENDING_STATES, RUNNING_STATES, AgentState
+from .states import COMPLETED, FAILED, PARKED, PENDING_STATES, RUNNING_STATES, STOPPED, STOPPING, WEDGED, AgentState
 from .stopping import terminate_children
 from .streaks import current_streak
 from .tree import AgentNode, AnyNode, Node, SupervisorNode
 from .world import World
 
-_ALIVE = RUNNING_STATES | PENDING_STATES | {AgentState.WEDGED}
+_FAILURE: Final = RestartCause.FAILURE
+_ALIVE = RUNNING_STATES | PENDING_STATES | {WEDGED}
 
 
 def agent_ended(
@@ -38,7 +39,7 @@ def agent_ended(
     hopeless: str = "",
 ) -> None:
     """Decide what follows when a run that nobody asked to stop has ended; see `decision.decide` for `hopeless`."""
-    is_crash = reason.kind is ExitKind.ABNORMAL
+    is_crash = reason.kind is ABNORMAL
     if is_crash:
         report = report or CrashReport(cause=reason.cause, message=reason.cause)
         node.last_crash = report
@@ -46,12 +47,12 @@ def agent_ended(
             # Whoever asked for the start is told; nothing is counted, and nobody else is touched.
             world.emit(node, crashed, reason, report, classified, Finish())
             slots.release(world, node)
-            world.retire(node, AgentState.FAILED, reason)
+            world.retire(node, FAILED, reason)
             return
     decision = _decide(world, node, reason, report if is_crash else None, hopeless)
     if is_crash and report is not None:
         world.emit(node, crashed, reason, report, classified, decision)
-    final = AgentState.FAILED if is_crash else AgentState.COMPLETED
+    final = FAILED if is_crash else COMPLETED
     _carry_out(world, node, decision, final, reason, report if is_crash else None)
 
 
@@ -93,7 +94,7 @@ def given_up(world: World, node: AgentNode, cause: Cause, report: CrashReport | 
 
 def supervisor_gone(world: World, node: SupervisorNode, reason: ExitReason) -> None:
     """Decide what follows when a supervisor that nobody asked to stop has ended."""
-    final = AgentState.COMPLETED if reason == SHUTDOWN else AgentState.FAILED
+    final = COMPLETED if reason == SHUTDOWN else FAILED
     _carry_out(world, node, _decide(world, node, reason, None), final, reason, None)
 
 
@@ -104,7 +105,7 @@ def give_up(world: World, node: SupervisorNode, reason: ExitReason, offender: st
     if node.parent is None:
         world.stop_cause = "auto_shutdown" if reason == SHUTDOWN else reason.cause
         world.emit(node, OrchestratorStopping, world.stop_cause)
-    world.set_state(node, AgentState.STOPPING)
+    world.set_state(node, STOPPING)
     terminate_children(world, node)
 
 
@@ -157,25 +158,25 @@ def _carry_out(
 ) -> None:
     """Do what was decided for a child that ended by itself; `final` is its state if it stays down."""
     assert node.parent is not None
-    end = None if final is AgentState.FAILED else reason
+    end = None if final is FAILED else reason
     match decision:
         case Again():
             delay = decision.delay
             node.streak = node.streak.waits(delay)
-            say_restarting(world, node, RestartCause.FAILURE, delay, node.streak.failures, reason=end)
+            say_restarting(world, node, _FAILURE, delay, node.streak.failures, reason=end)
             groups.restart_with_siblings(world, node, delay)
             if node.group is not None:
                 node.delay = Delay(world.now, delay, report, decision.draw)
         case Park(why):
             slots.release(world, node)
             node.held = True
-            world.set_state(node, AgentState.PARKED)
+            world.set_state(node, PARKED)
             if isinstance(node, AgentNode):
                 world.emit(node, AgentParked, why, node.streak.failures, end)
             _significant_ended(world, node)
         case GiveUp(cause):
             slots.release(world, node)
-            world.retire(node, AgentState.STOPPED, reason)
+            world.retire(node, STOPPED, reason)
             give_up(world, node.parent, ExitReason(ExitKind.SHUTDOWN, cause), node.path)
         case Finish():
             slots.release(world, node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 MOST_NAMES: Final = 5
@@ -9,15 +10,30 @@ MOST_NAMES: Final = 5
 
 
 def duration(seconds: float) -> str:
-    """Return ``0.25 s``, ``42 s``, ``3 min 20 s``, ``5 h 1 min`` or ``2 d 3 h``."""
+    """Return about ``0.19 s``, ``42 s``, ``3 min 20 s``, ``5 h 1 min`` or ``2 d 3 h``, as in a sentence."""
     if seconds < 10:
         return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
-    whole = round(seconds)
+    return " ".join(f"{count} {unit}" for unit, count in _largest_units(round(seconds)).items())
+
+
+def short_duration(seconds: float) -> str:
+    """Return about ``0.19s``, ``42.5s``, ``3m 20s``, ``5h 1m`` or ``2d 3h``: for values of a policy, which stand close.
+
+    Exact ones: `durations.in_words`.
+    """
+    if seconds == math.inf:
+        return "for ever"
+    if seconds < 59.995:  # else two digits would make it 60s
+        return f"{seconds:.2g}s" if 0.001 <= seconds < 0.1 else f"{seconds:.2f}".rstrip("0").rstrip(".") + "s"
+    return " ".join(f"{count}{unit[0]}" for unit, count in _largest_units(round(seconds)).items())
+
+
+def _largest_units(seconds: int) -> dict[str, int]:
     for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // below
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
+        if seconds >= size:
+            rest = seconds % size // below
+            return {unit: seconds // size} | ({smaller: rest} if rest else {})
+    return {"s": seconds}
 
 
 def listed(names: tuple[str, ...]) -> str:

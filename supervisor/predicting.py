@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from orchestree.strategies import checks
 from orchestree.strategies.errors import SpecError
+from orchestree.supervisor.simulation.asked_faults import faults_of
 from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.simulation.durations import in_words, parse_seconds
-from orchestree.supervisor.simulation.fault_lines import parse_fault
 from orchestree.supervisor.simulation.faults import Fault
 from orchestree.supervisor.simulation.limits import DEFAULT_MAX_EVENTS, LONGEST_S
 from orchestree.supervisor.simulation.result import Simulation, result_of
@@ -55,7 +55,7 @@ def simulate(
         SpecError: the tree or a fault breaks a rule, or cannot happen to whom it names. NotFound: it names nobody.
     """
     end = seconds_of("until", until)
-    parsed = _parsed(faults)
+    parsed = faults_of(faults)
     simulator = seeded_simulator(tree, seed, max_events)
     for fault in parsed:
         simulator.plan(fault)
@@ -78,16 +78,6 @@ def seconds_of(field: str, value: float | str) -> float:
     if seconds > LONGEST_S:
         raise SpecError(f"{field}={value!r}: must be at most {in_words(LONGEST_S)}, which is 100 years")
     return seconds
-
-
-def _parsed(faults: Iterable[Fault | str]) -> list[Fault]:
-    if isinstance(faults, (str, Fault)) or not isinstance(faults, Iterable):
-        raise SpecError(f"faults={faults!r}: must be a list of faults, such as ['worker: crash every 7s']")
-    parsed = [parse_fault(fault) if isinstance(fault, str) else fault for fault in faults]
-    for fault in parsed:
-        if not isinstance(fault, Fault):
-            raise SpecError(f"faults: {fault!r}: must be a fault, or a line such as 'worker: crash every 7s'")
-    return parsed
 
 
 @contextmanager

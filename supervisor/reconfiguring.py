@@ -7,8 +7,7 @@ Source: OTP supervisor.erl, code_change/3. Differs: what a child is, and its pla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import Final
 
 from orchestree.strategies.backoff import Backoff
@@ -16,9 +15,9 @@ from orchestree.strategies.errors import SpecError, did_you_mean
 from orchestree.strategies.restart import AutoShutdown
 
 from . import groups, watching
-from .entry_fields import Inherit
-from .events import PolicyChange, PolicyChanged
+from .events import PolicyChanged
 from .order import check_significant
+from .policy_text import policy_changes
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .starting import consider, limit_start
 from .states import AgentState
@@ -91,18 +90,6 @@ def _check_neighbours(node: AnyNode, entry: ChildEntry) -> None:
     if isinstance(node, SupervisorNode) and isinstance(entry, SupervisorEntry):
         for child in node.sequence if entry.auto_shutdown is AutoShutdown.NEVER else ():
             check_significant(child.entry, entry.auto_shutdown, node.path)  # type: ignore[attr-defined]
-
-
-def policy_changes(old: ChildEntry, new: ChildEntry) -> tuple[PolicyChange, ...]:
-    """Return the fields in which two specifications of one child differ, in the order of the specification."""
-    pairs = ((field.name, getattr(old, field.name), getattr(new, field.name)) for field in fields(old))
-    return tuple(PolicyChange(name, _text(before), _text(after)) for name, before, after in pairs if before != after)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Inherit):
-        return "that of the orchestrator"
-    return str(value) if isinstance(value, (StrEnum, Backoff)) else repr(value)
 
 
 def _delay_under(node: AnyNode, backoff: Backoff | None) -> float | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .orchestrator import Orchestrator
 
 
-def replay(events: Iterable[Event], tree: Orchestrator | ChildEntry | Iterable[ChildEntry]) -> Replay:
+def replay(events: Iterable[Event], tree: Orchestrator | ChildEntry | Iterable[ChildEntry] | None = None) -> Replay:
     """Tell the core once more what the events of a run say that it was told, and note what it decides from what.
 
     The core is the one that decides in production. Where it decides something else than the log says, because the tree
@@ -34,33 +34,28 @@ def replay(events: Iterable[Event], tree: Orchestrator | ChildEntry | Iterable[C
     Args:
         events: all of one run, in order, from ``ORCHESTRATOR_STARTED`` on: of `Orchestrator.history`, a history file or
             a `Simulation`. The end may be missing.
-        tree: that the events are of, as for `simulate`; with what a hook ``before_start`` adds (what it leaves out may
-            be there). An event log holds no policies: those are functions. Hooks are not called: what they answered
+        tree: that decides, as for `simulate`; with what a hook ``before_start`` adds (what it leaves out may be there).
+            None: the one that the log says. A backoff with code of yours in it, which no log says, decides then what
+            the log says that it decided (`Replay.assumptions` names whose). Hooks are not called: what they answered
             is in the log.
 
     Raises:
-        SpecError: these are not the events of one run, or some are missing; or the tree breaks a rule.
+        SpecError: these are not the events of one run, or some are missing; or the tree breaks a rule, or there is none
+            and the log is of a version that did not say policies.
     """
-    return replay_of(events, blueprint_of(tree))
+    return replay_of(events, None if tree is None else blueprint_of(tree))
 
 
-def replay_of(events: Iterable[Event], blueprint: Blueprint) -> Replay:
+def replay_of(events: Iterable[Event], blueprint: Blueprint | None = None) -> Replay:
     """Do what `replay` does, with a tree as a core gets it."""
     log = checked(events)
-    tree, left_out = with_registered(blueprint, log)
-    replayer, believes = Replayer(tree, log, _seeded), False
+    tree, left_out = (None, ()) if blueprint is None else with_registered(blueprint, log)
+    replayer = Replayer(log, tree, _seeded)
     replayer.run()
-    if replayer.divergence is not None and replayer.is_unsure:
-        believer = Replayer(tree, log, _seeded, believes=True)
-        believer.run()
-        if believes := believer.taken > replayer.taken:
-            replayer = believer
-    assumptions = _assumptions(log, left_out, replayer, believes=believes)
+    assumptions = _assumptions(log, left_out, replayer)
     divergence = replayer.divergence
-    if divergence is not None and (more := added(blueprint, log)):
+    if divergence is not None and blueprint is not None and (more := added(blueprint, log)):
         divergence = replace(divergence, hint=f"a hook before_start may have added {listed(more)}: register that too")
-    elif divergence is not None and replayer.is_unsure:
-        divergence = replace(divergence, hint=f"assumed: {assumptions[-1]}")
     return Replay(
         events=replayer.steps[: replayer.taken] or log[:1],
         commands=tuple(replayer.commands),
@@ -71,7 +66,7 @@ def replay_of(events: Iterable[Event], blueprint: Blueprint) -> Replay:
     )
 
 
-def _assumptions(log: Sequence[Event], left_out: tuple[str, ...], replayer: Replayer, *, believes: bool) -> list[str]:
+def _assumptions(log: Sequence[Event], left_out: tuple[str, ...], replayer: Replayer) -> list[str]:
     """Return what was taken for what the log does not say; policies last."""
     found = []
     if lost := missing_messages(log):
@@ -79,11 +74,11 @@ def _assumptions(log: Sequence[Event], left_out: tuple[str, ...], replayer: Repl
     if left_out:
         found.append(f"the log does not name {listed(left_out)}: a hook before_start has left that out")
     found += replayer.assumptions
-    if replayer.came:
-        policy = "what the log says that it decided" if believes else "the default"
-        found.append(f"{listed(tuple(replayer.came))} came while the tree ran: policy is taken for {policy}")
-    elif believes:
-        found.append("policy that the log does not say is taken for what the log says that it decided")
+    if paths := tuple(replayer.policy.assumed):
+        found.append(f"the log does not say the policy of {listed(paths)}: it is taken for the default")
+    if paths := tuple(path or "/" for path in replayer.policy.not_computed):
+        whose = f"the log does not say all of the backoff of {listed(paths)}"
+        found.append(f"{whose}: what it decided is taken from the log")
     return found
 
 

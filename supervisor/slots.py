@@ -9,7 +9,7 @@ import heapq
 
 from .events import AgentQueued
 from .pending import Pool, Ticket
-from .states import AgentState
+from .states import QUEUED
 from .tree import AgentNode, Node
 from .world import World
 
@@ -79,8 +79,8 @@ def enqueue(world: World, node: AgentNode) -> None:
         heapq.heapify(world.queue)
     node.ticket = Ticket(node.key, world.tickets, node)
     heapq.heappush(world.queue, node.ticket)
-    if node.state is not AgentState.QUEUED:
-        world.set_state(node, AgentState.QUEUED)
+    if node.state is not QUEUED:
+        world.set_state(node, QUEUED)
         world.unannounced.append(node)
 
 
@@ -102,7 +102,7 @@ def announce(world: World) -> None:
     """Say of those that are left in the queue that they wait for a slot."""
     left, world.unannounced = world.unannounced, []
     for node in left:
-        if node.state is AgentState.QUEUED:
+        if node.state is QUEUED:
             world.emit(node, AgentQueued, world.settings.max_workers or 0)
 
 

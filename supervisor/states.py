@@ -35,19 +35,32 @@ class AgentState(StrEnum):
     WEDGED = "wedged"
 
 
-_S = AgentState
+# By these names the core calls them: in Python 3.11 to look a member up in its class takes as long as to call a
+# function, and a crash is decided with thirty of them.
+REGISTERED: Final = AgentState.REGISTERED
+WAITING: Final = AgentState.WAITING
+QUEUED: Final = AgentState.QUEUED
+STARTING: Final = AgentState.STARTING
+READY: Final = AgentState.READY
+STOPPING: Final = AgentState.STOPPING
+BACKOFF: Final = AgentState.BACKOFF
+COMPLETED: Final = AgentState.COMPLETED
+STOPPED: Final = AgentState.STOPPED
+FAILED: Final = AgentState.FAILED
+PARKED: Final = AgentState.PARKED
+WEDGED: Final = AgentState.WEDGED
 
-RUNNING_STATES: Final = frozenset({_S.STARTING, _S.READY, _S.STOPPING})
+RUNNING_STATES: Final = frozenset({STARTING, READY, STOPPING})
 """A run of it is alive and under control."""
 
-PENDING_STATES: Final = frozenset({_S.WAITING, _S.QUEUED, _S.BACKOFF})
+PENDING_STATES: Final = frozenset({WAITING, QUEUED, BACKOFF})
 """Nothing of it runs, but it starts by itself as soon as it may."""
 
-WAITS_TO_START: Final = frozenset({_S.WAITING, _S.QUEUED})
+WAITS_TO_START: Final = frozenset({WAITING, QUEUED})
 """It is due, but something has to come first: a sibling, or a worker slot."""
 
-NOT_DUE_STATES: Final = frozenset({_S.COMPLETED, _S.STOPPED, _S.PARKED, _S.FAILED, _S.WEDGED})
+NOT_DUE_STATES: Final = frozenset({COMPLETED, STOPPED, PARKED, FAILED, WEDGED})
 """Under REST_FOR_ONE nobody behind it waits for it."""
 
-UNHEALTHY_STATES: Final = frozenset({_S.PARKED, _S.FAILED, _S.WEDGED})
+UNHEALTHY_STATES: Final = frozenset({PARKED, FAILED, WEDGED})
 """One of these at the end makes the exit code 1."""

@@ -16,7 +16,7 @@ from orchestree.agents.executor import RunId
 from . import slots
 from .events import AgentStopping, AgentWedged, StopCause, SupervisorTerminated
 from .inputs import AskRunToStop, KillRun
-from .states import PENDING_STATES, RUNNING_STATES, AgentState
+from .states import PENDING_STATES, RUNNING_STATES, STOPPED, STOPPING, WEDGED
 from .tree import AgentNode, AnyNode, Node, SupervisorNode
 from .world import World
 
@@ -39,10 +39,10 @@ _FAILURES: Final = MappingProxyType(
 def ask(world: World, node: Node, cause: StopCause) -> None:
     """Ask a running child to stop now, whatever its siblings do."""
     node.purpose = cause
-    asked = node.state is AgentState.STOPPING
+    asked = node.state is STOPPING
     if isinstance(node, SupervisorNode):
         if not asked:
-            world.set_state(node, AgentState.STOPPING)
+            world.set_state(node, STOPPING)
         if node.deadline is None:
             _bound(world, node)
         if not asked:
@@ -74,7 +74,7 @@ def failure_of(node: Node) -> Cause | None:
 
 def _begin_to_stop(world: World, node: AgentNode, cause: StopCause) -> None:
     world.cancel_deadline(node)
-    world.set_state(node, AgentState.STOPPING)
+    world.set_state(node, STOPPING)
     world.emit(node, AgentStopping, cause)
 
 
@@ -95,7 +95,7 @@ def advance(world: World, supervisor: SupervisorNode) -> None:
         if node.purpose is not None and node.state in RUNNING_STATES:
             supervisor.awaited.add(node)
             ask(world, node, node.purpose)
-    if supervisor.state is AgentState.STOPPING and not supervisor.awaited:
+    if supervisor.state is STOPPING and not supervisor.awaited:
         world.ended.append(supervisor)
 
 
@@ -126,7 +126,7 @@ def terminate_children(world: World, supervisor: SupervisorNode) -> None:
 
 def _leave_behind(world: World, node: Node) -> None:
     """Have what does not run, or cannot be ended, be gone when its dynamic supervisor starts again, empty."""
-    if isinstance(node, AgentNode) and node.state is AgentState.WEDGED:
+    if isinstance(node, AgentNode) and node.state is WEDGED:
         node.after_wedge = None
         node.purpose = StopCause.SUPERVISOR
     else:
@@ -139,12 +139,12 @@ def settle_down(world: World, node: Node, cause: StopCause, reason: ExitReason =
     node.held = cause is StopCause.COMMAND
     if isinstance(node, SupervisorNode):
         world.emit(node, SupervisorTerminated, reason)
-    world.retire(node, AgentState.STOPPED, reason)  # type: ignore[arg-type]
+    world.retire(node, STOPPED, reason)  # type: ignore[arg-type]
 
 
 def kill(world: World, node: Node, *, hung: bool = False) -> None:
     """End a running child, and all below it, at once; what cannot be killed is wedged `GRACE_S` later."""
-    if node.state is not AgentState.STOPPING:
+    if node.state is not STOPPING:
         ask(world, node, node.purpose or StopCause.SUPERVISOR)
         if node.entry.shutdown == "brutal_kill":  # type: ignore[attr-defined]
             return  # to ask was to kill
@@ -194,7 +194,7 @@ def leave_behind(world: World, node: AgentNode, cause: StopCause) -> None:
 
 
 def _wedge(world: World, node: AgentNode) -> None:
-    world.set_state(node, AgentState.WEDGED)
+    world.set_state(node, WEDGED)
     world.emit(node, AgentWedged, node.purpose or StopCause.SUPERVISOR)
     world.wedged.append(node)
     gone(world, node)

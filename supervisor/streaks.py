@@ -6,10 +6,11 @@ from typing import Final
 
 from orchestree.strategies.backoff import Streak
 
-from .states import AgentState
+from .states import READY, STOPPING, WEDGED
 from .tree import AnyNode
 
-_WAS_READY: Final = frozenset({AgentState.READY, AgentState.STOPPING, AgentState.WEDGED})
+_NO_FAILURES: Final = Streak()
+_WAS_READY: Final = frozenset({READY, STOPPING, WEDGED})
 _STABLE_WITHOUT_POLICY_S: Final = 30.0  # for the streak that `status` shows of a child with ``backoff=None``
 
 
@@ -21,5 +22,5 @@ def stable_after(node: AnyNode) -> float:
 def current_streak(node: AnyNode, now: float) -> Streak:
     """Return the failures in a row as they count at `now`: none after a stable run."""
     if node.state in _WAS_READY and node.ready_since is not None and now - node.ready_since >= stable_after(node):
-        return Streak()
+        return _NO_FAILURES
     return node.streak

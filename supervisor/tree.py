@@ -15,14 +15,14 @@ from typing import ClassVar, Final, assert_never
 from orchestree.agents.ends import CrashReport, ExitReason
 from orchestree.agents.executor import Blocked
 from orchestree.strategies.backoff import Backoff, Streak
-from orchestree.strategies.restart import Strategy
+from orchestree.strategies.restart import ONE_FOR_ONE, REST_FOR_ONE, Strategy
 from orchestree.strategies.window import RestartWindow
 
 from .deadlines import Deadline
 from .events import StopCause
 from .pending import Delay, Group, Pool, Ticket, Watch
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
-from .states import UNHEALTHY_STATES, AgentState
+from .states import BACKOFF, QUEUED, READY, REGISTERED, STARTING, STOPPING, UNHEALTHY_STATES, WAITING, AgentState
 
 _position: Final = attrgetter("position")
 DEPARTED_KEPT: Final = 1000  # last outcomes of temporary children per supervisor; the oldest are forgotten
@@ -49,7 +49,7 @@ class Node:
     position: int
     key: tuple[int, ...]
     backoff: Backoff | None
-    state: AgentState = AgentState.REGISTERED
+    state: AgentState = REGISTERED
     incarnation: int = 0
     held: bool = False
     purpose: StopCause | None = None
@@ -89,9 +89,7 @@ class AgentNode(Node):
         first_run: whether this incarnation is the first of this entry.
     """
 
-    active_states = frozenset(
-        {AgentState.QUEUED, AgentState.STARTING, AgentState.READY, AgentState.STOPPING, AgentState.BACKOFF}
-    )
+    active_states = frozenset({QUEUED, STARTING, READY, STOPPING, BACKOFF})
     entry: AgentEntry = field(kw_only=True)
     can_kill: bool = field(kw_only=True)
     has_slot: bool = False
@@ -125,7 +123,7 @@ class SupervisorNode(Node):
         awaited: those that have been asked and have not ended.
     """
 
-    active_states = frozenset({AgentState.STOPPING, AgentState.BACKOFF})
+    active_states = frozenset({STOPPING, BACKOFF})
     entry: SupervisorEntry = field(kw_only=True)
     window: RestartWindow = field(default_factory=lambda: RestartWindow(0, 1.0))
     children: dict[str, Node] = field(default_factory=dict)
@@ -143,13 +141,11 @@ class SupervisorNode(Node):
     @property
     def is_up(self) -> bool:
         """Whether it starts children."""
-        return self.state in (AgentState.STARTING, AgentState.READY)
+        return self.state is READY or self.state is STARTING
 
     def heeds(self, node: Node) -> bool:
         """Whether a sibling may have to act on a new state of the child `node`, or the child itself."""
-        return (
-            node.name in self.wanted or node.state is AgentState.WAITING or self.entry.strategy is Strategy.REST_FOR_ONE
-        )
+        return node.name in self.wanted or node.state is WAITING or self.entry.strategy is REST_FOR_ONE
 
     def find(self, name: str) -> Node | None:
         """Return the child of this name, or what is left of a temporary one."""
@@ -170,9 +166,9 @@ class SupervisorNode(Node):
         strategy = self.entry.strategy
         if isinstance(node, AgentNode) and node.entry.strategy is not None:
             strategy = node.entry.strategy
+        if strategy is ONE_FOR_ONE:
+            return [node]
         match strategy:
-            case Strategy.ONE_FOR_ONE:
-                return [node]
             case Strategy.ONE_FOR_ALL:
                 return list(self.sequence)
             case Strategy.REST_FOR_ONE:

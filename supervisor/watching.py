@@ -15,7 +15,7 @@ from . import blocking
 from .events import AgentHung, RestartCause, StopCause
 from .inputs import LookAtRun, MeasureRun, RecycleRun
 from .pending import Watch
-from .states import AgentState
+from .states import READY
 from .stopping import give_up
 from .tree import AgentNode
 from .world import World
@@ -49,7 +49,7 @@ def progressed(world: World, node: AgentNode, progress: RunProgress) -> None:
     """
     watch, limit, blocked = node.watch, node.entry.watchdog, progress.blocked
     blocking.note(world, node, blocked)
-    if node.state is not AgentState.READY or watch is None:
+    if node.state is not READY or watch is None:
         return
     if blocked is None and watch.held_since is not None:
         _goes_on(world, node, watch, progress.at)
@@ -82,7 +82,7 @@ def progressed(world: World, node: AgentNode, progress: RunProgress) -> None:
 def measured(world: World, node: AgentNode, memory: RunMemory) -> None:
     """Act on what an agent uses: recycle it if that is too much, have it park if it is so from the beginning."""
     watch, limit = node.watch, node.entry.max_memory
-    if node.state is not AgentState.READY or watch is None or limit is None or _is_ending(node, watch):
+    if node.state is not READY or watch is None or limit is None or _is_ending(node, watch):
         return
     is_first, watch.is_fresh = watch.is_fresh, False
     if memory.used <= limit:
@@ -100,7 +100,7 @@ def measured(world: World, node: AgentNode, memory: RunMemory) -> None:
 
 def limits_anew(world: World, node: AgentNode, changed: set[str]) -> None:
     """Have new values of these fields apply to a run that is ready, from when each thing began."""
-    if node.state is not AgentState.READY or node.ready_since is None:
+    if node.state is not READY or node.ready_since is None:
         return
     watch = node.watch = node.watch or Watch(node.ready_since)
     if "watchdog" in changed:

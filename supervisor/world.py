@@ -26,10 +26,10 @@ from .inputs import Effect, Emit
 from .order import start_order
 from .pending import Group, Ticket
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
-from .states import AgentState
+from .states import COMPLETED, STARTING, STOPPING, WEDGED, AgentState
 from .tree import AgentNode, AnyNode, Node, SupervisorNode, walk
 
-_STARTS = frozenset({AgentState.STARTING, AgentState.STOPPING})  # its first start is not over
+_STARTS = frozenset({STARTING, STOPPING})  # its first start is not over
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -151,13 +151,12 @@ class World:
         active = node.active_states
         self.active += (state in active) - (node.state in active)
         node.state = state
-        if state is not AgentState.WAITING:
-            node.waiting_for = ()
+        node.waiting_for = ()
         if self.starting_up and state not in _STARTS:
             self.starting_up.discard(node)
         self.touched[node] = None
         parent = node.parent
-        if parent is not None and (parent.state is AgentState.STARTING or parent.heeds(node)):
+        if parent is not None and (parent.state is STARTING or parent.heeds(node)):
             self.changed.append(node)
 
     def cancel_deadline(self, node: Node) -> None:
@@ -193,7 +192,7 @@ class World:
         if isinstance(node, AgentNode):
             self.emit(node, AgentTerminated, reason, state, error)
         assert node.parent is not None
-        never_started = node in self.must_start and state is not AgentState.COMPLETED
+        never_started = node in self.must_start and state is not COMPLETED
         if node.entry.restart is Restart.TEMPORARY or node.parent.entry.dynamic or never_started:
             self.remove(node, remember=not never_started)
 
@@ -210,7 +209,7 @@ class World:
                 gone.entry = gone.entry.without_arguments()
             if self.nodes.get(gone.path) is gone:
                 del self.nodes[gone.path]
-                if gone.state is AgentState.WEDGED:
+                if gone.state is WEDGED:
                     self.abandoned.add(RunId(gone.path, gone.incarnation))
 
     def is_known(self, node: Node) -> TypeGuard[AnyNode]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import signal
@@ -33,7 +34,21 @@ for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 _runtime = tempfile.TemporaryDirectory(prefix="orchestree-tests-")
 os.environ["XDG_RUNTIME_DIR"] = _runtime.name
 
+# Where nothing compiled may be kept, each of the many programs would compile all of the product anew.
+if sys.dont_write_bytecode:
+    _compiled = tempfile.TemporaryDirectory(prefix="orchestree-compiled-")
+    os.environ["PYTHONPYCACHEPREFIX"] = _compiled.name
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+gc.disable()  # until all tests are collected: whatever that makes stays
+
 BARE_NAMES = frozenset({"supervisor", "agents", "strategies", "metrics"})
+
+
+def pytest_collection_finish() -> None:
+    """Have garbage looked for in what tests make only: to look through all tests takes half a second each time."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
@@ -61,6 +61,7 @@ PURE_SUPERVISOR: Final = frozenset(
         "permissions",
         "phrases",
         "plain",
+        "policy_text",
         "reconfiguring",
         "slots",
         "spec",
@@ -232,17 +233,13 @@ class Source:
             return True
         return self.path.parent.parent == ROOT and self.path.stem in pure
 
-    @property
+    @cached_property
     def tree(self) -> ast.Module:
-        return parsed(self.text)
+        return ast.parse(self.text)
 
+    @cached_property
     def imports(self) -> list[Import]:
         return list(imports_of(self.tree, self.package))
-
-
-@cache
-def parsed(text: str) -> ast.Module:
-    return ast.parse(text)
 
 
 def imports_of(tree: ast.AST, package: str, *, typing_only: bool = False, top: bool = True) -> Iterator[Import]:
@@ -288,7 +285,7 @@ def targets(imported: Import) -> set[str]:
 
 def home_of(module: str, name: str) -> str:
     """Return the module that offers `name` of the lazy package `module`, or `module` itself."""
-    offered = (taken for taken in BY_MODULE[module].imports() if taken.typing_only and name in taken.names)
+    offered = (taken for taken in BY_MODULE[module].imports if taken.typing_only and name in taken.names)
     return next((taken.module for taken in offered if BY_MODULE[module].path.stem == "__init__"), module)
 
 
@@ -312,7 +309,7 @@ def test_a_folder_imports_only_what_its_layer_may_see() -> None:
     problems = [
         f"{source.name}:{imported.line} imports {imported.module}"
         for source in PRODUCT
-        for imported in source.imports()
+        for imported in source.imports
         for folder in [folder_of(imported.module)]
         if folder and folder != source.folder and folder not in LAYERS[source.folder]
     ]
@@ -324,7 +321,7 @@ def test_strategies_need_no_library_but_tenacity() -> None:
     problems = [
         f"{source.name}:{imported.line} imports {imported.module}"
         for source in sources("strategies")
-        for imported in source.imports()
+        for imported in source.imports
         if imported.module.partition(".")[0] not in allowed
     ]
     expect_none(problems)
@@ -334,7 +331,7 @@ def test_imports_are_relative_within_a_folder_and_absolute_across_folders() -> N
     problems = [
         f"{source.name}:{imported.line} imports {imported.module}"
         for source in PRODUCT
-        for imported in source.imports()
+        for imported in source.imports
         if imported.module.startswith("orchestree.")
         for neighbour in [source.package in (imported.module, imported.module.rpartition(".")[0])]
         if imported.relative is not neighbour
@@ -346,7 +343,7 @@ def test_nothing_imports_the_public_facade() -> None:
     problems = [
         f"{source.name}:{imported.line}"
         for source in PRODUCT
-        for imported in source.imports()
+        for imported in source.imports
         if imported.module == "orchestree" and imported.names != ("lazy",)
     ]
     expect_none(problems)
@@ -356,14 +353,14 @@ def test_metrics_see_only_the_data_types_of_the_tree_and_are_loaded_only_when_as
     impure = [
         f"{source.name}:{imported.line} imports {module}"
         for source in sources("metrics")
-        for imported in source.imports()
+        for imported in source.imports
         for module in targets(imported)
         if folder_of(module) in {"agents", "supervisor"} and not BY_MODULE[module].is_pure
     ]
     eager = [
         f"{source.name}:{imported.line} imports {imported.module}"
         for source in sources("supervisor")
-        for imported in source.imports()
+        for imported in source.imports
         if folder_of(imported.module) == "metrics" and imported.top and not imported.typing_only
     ]
     expect_none(impure + eager)
@@ -372,7 +369,7 @@ def test_metrics_see_only_the_data_types_of_the_tree_and_are_loaded_only_when_as
 def test_there_is_no_import_cycle_between_files() -> None:
     graph = {
         source.module: {
-            module for imported in source.imports() if not imported.typing_only for module in targets(imported)
+            module for imported in source.imports if not imported.typing_only for module in targets(imported)
         }
         for source in PRODUCT
     }
@@ -386,7 +383,7 @@ def test_no_folder_is_imported_under_its_bare_name() -> None:
     problems = [
         f"{source.name}:{imported.line}"
         for source in EVERYTHING
-        for imported in source.imports()
+        for imported in source.imports
         if not imported.relative and imported.module.partition(".")[0] in FOLDERS
     ]
     expect_none(problems)
@@ -403,7 +400,7 @@ def test_pure_files_import_nothing_that_waits_talks_or_rolls_dice() -> None:
         f"{source.name}:{imported.line} imports {imported.module}"
         for source in PRODUCT
         if source.is_pure
-        for imported in source.imports()
+        for imported in source.imports
         if imported.module.partition(".")[0] in IMPURE_MODULES
     ]
     expect_none(problems)
@@ -414,7 +411,7 @@ def test_pure_files_of_supervisor_build_on_pure_files_of_supervisor_only() -> No
         f"{source.name}:{imported.line} imports {module}"
         for source in sources("supervisor")
         if source.is_pure
-        for imported in source.imports()
+        for imported in source.imports
         if not imported.typing_only
         for module in targets(imported)
         if folder_of(module) == "supervisor" and not BY_MODULE[module].is_pure
@@ -430,7 +427,7 @@ def test_what_predicts_takes_no_decisions_of_its_own() -> None:
     taken = {
         f"{module} {name}": f"{source.name}:{imported.line}"
         for source in predicting_sources()
-        for imported in source.imports()
+        for imported in source.imports
         for name in imported.names
         for module in targets(Import(imported.module, (name,), imported.line, imported.relative, False, imported.top))
         if module in DECIDES
@@ -452,7 +449,7 @@ def test_the_test_kit_takes_hypothesis_and_pytest_in_one_place_each() -> None:
     found = {
         (imported.module.partition(".")[0], source.path.name)
         for source in PRODUCT
-        for imported in source.imports()
+        for imported in source.imports
         if imported.module.partition(".")[0] in places
     }
     assert found == set(places.items())

@@ -54,7 +54,9 @@ def check_exception(name: object) -> None:
 
 
 def check_spelling(name: str) -> None:
-    """Raise `SpecError` if `name` looks like that of a builtin exception which was mistyped."""
+    """Raise `SpecError` if `name` looks like that of a signal, or of a builtin exception which was mistyped."""
+    if f"SIG{name}" in _SIGNALS:
+        raise SpecError(f"exception={name!r}: must be the name of a class (did you mean 'SIG{name}'?)")
     is_bare = "." not in name and name not in _EXCEPTIONS
     if is_bare and (hint := did_you_mean(name, sorted(_EXCEPTIONS))):
         raise SpecError(f"exception={name!r}: there is no such builtin exception{hint}")

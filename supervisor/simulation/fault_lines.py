@@ -18,7 +18,7 @@ from orchestree.supervisor.phrases import counted
 
 from .crash_names import check_spelling
 from .durations import in_words, parse_seconds
-from .faults import PHASES, Complete, Crash, Down, Fault, Hang, IgnoreStop, Moments, SlowStart
+from .faults import PHASES, Complete, Crash, Down, Fault, Hang, IgnoreStop, Moments, SlowStart, check_fault
 
 _WHEN: Final = ("at", "every", "after", "times", "about", "from", "to")
 _NO_FIELDS: Final[Mapping[str, object]] = MappingProxyType({})
@@ -203,25 +203,23 @@ class _Line:
         return self.left.popleft()
 
     def _expect(self, *words: str) -> str:
-        expected = " or ".join(words)
-        word = self._next(f"{expected!r} is missing")
+        expected = " or ".join(map(repr, words))
+        word = self._next(f"{expected} is missing")
         if word not in words:
             raise self.wrong(f"{word!r}: must be {expected}{did_you_mean(word, words)}")
         return word
 
 
 def line_of(fault: Fault) -> str:
-    """Return the line that `parse_fault` makes `fault` of."""
-    words, begins = [f"{fault.path or '/'}:", _what(fault)], "from"
+    """Return the line that `parse_fault` makes `fault` of. Raises `SpecError` if it is no fault."""
+    check_fault(fault)
+    words = [f"{fault.path or '/'}:", _what(fault)]
+    begins = "at" if isinstance(fault, Moments) and fault.every is None and fault.after is None else "from"
     if isinstance(fault, Moments):
         words += [counted(fault.times, "time")] if fault.times is not None else []
         words += ["about"] if fault.about else []
-        if fault.every is not None:
-            words.append(f"every {in_words(fault.every)}")
-        elif fault.after is not None:
-            words.append(f"{in_words(fault.after)} after ready")
-        else:
-            begins = "at"
+        words += [f"every {in_words(fault.every)}"] if fault.every is not None else []
+        words += [f"{in_words(fault.after)} after ready"] if fault.after is not None else []
     if fault.at is not None and (isinstance(fault, Moments) or fault.at or fault.until != math.inf):
         words.append(f"{begins} {in_words(fault.at)}")
     words += [f"to {in_words(fault.until)}"] if fault.until != math.inf else []

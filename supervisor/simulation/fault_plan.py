@@ -26,17 +26,19 @@ class FaultPlan:
         self._executors = executors
         self._draw = draw
 
-    def plan(self, fault: Fault) -> None:
-        """Have `fault` happen to all agents that it names; its times count from now.
+    def plan(self, *faults: Fault) -> None:
+        """Have faults happen to all agents that they name; their times count from now.
 
         Raises:
-            NotFound: it names nobody. SpecError: it can happen to none of those that it names.
+            NotFound: one names nobody. SpecError: one can happen to none of those that it names. None is planned then.
         """
-        for path, habits in self._named(fault).items():
-            if isinstance(fault, Moments):
-                self._plan_moments(fault, path, habits)
-            else:
-                self._plan_spell(fault, path, habits)
+        named = [(fault, self._named(fault)) for fault in faults]
+        for fault, agents in named:
+            for path, habits in agents.items():
+                if isinstance(fault, Moments):
+                    self._plan_moments(fault, path, habits)
+                else:
+                    self._plan_spell(fault, path, habits)
 
     def strike(self, fault: Occurrence, path: str) -> Reports | None:
         """Have `fault` happen to the agent at `path` now; return what it reports, None if that did nothing.
@@ -75,7 +77,8 @@ class FaultPlan:
 
         def strike(run: Run | None) -> Reports:
             nonlocal left
-            if left <= 0 or any(laid is fault for laid in habits.fails_in_setup):
+            laid = habits.fails_in_setup
+            if left <= 0 or (laid and any(one is fault for one in laid)):
                 return []  # what it laid for the next start lies there still
             reports = self._strike(fault, path, run)
             left -= reports is not None

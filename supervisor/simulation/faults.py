@@ -26,11 +26,7 @@ PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 POSSIBLE: Final = MappingProxyType({"signal": ("process",), "oom": ("process",), "lost": ("process", "async")})
 """Executors that a cause can happen to, where not all can."""
 
-_DETAILS: Final = (
-    ("exception", "exception", "RuntimeError"),
-    ("exit_code", "exit", 1),
-    ("signal", "signal", "SIGKILL"),
-)
+_FIELDS: Final = (("exception", "exception", "RuntimeError"), ("exit_code", "exit", 1), ("signal", "signal", "SIGKILL"))
 """Fields that only one cause has, and their defaults."""
 
 
@@ -109,7 +105,7 @@ class Crash(Moments):
             raise SpecError(f"exit_code={self.exit_code!r}: must be at most 255")
         check_signal(self.signal)
         check_exception(self.exception)
-        for name, cause, default in _DETAILS:
+        for name, cause, default in _FIELDS:
             if self.cause != cause and (value := getattr(self, name)) != default:
                 raise SpecError(f"{name}={value!r}: needs cause={cause!r}, not {self.cause!r}")
 
@@ -227,6 +223,12 @@ def cannot_happen(fault: Fault, executor: str) -> str | None:
         possible = " and ".join(POSSIBLE[fault.cause])
         return f"executor={executor!r}, and cause={fault.cause!r} happens to {possible} agents only"
     return None
+
+
+def check_fault(fault: object) -> None:
+    """Raise `SpecError` unless `fault` is one."""
+    if not isinstance(fault, Fault):
+        raise SpecError(f"{fault!r}: must be a fault, or a line such as 'worker: crash every 7s'")
 
 
 def _check_path(path: object) -> None:

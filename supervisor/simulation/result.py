@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Final, Literal, overload
 
 from orchestree.agents.ends import Cause
 from orchestree.supervisor.event_json import to_json
@@ -17,6 +17,8 @@ from .durations import in_words
 from .faults import Fault
 from .pretended_run import Struck
 from .simulator import Said, Simulator, StateChange
+
+_TELLING: Final = frozenset({AgentParked, SupervisorTerminated})
 
 StoppedBy = Literal["until", "ended", "max_events"]
 
@@ -187,11 +189,7 @@ def result_of(simulator: Simulator, faults: Sequence[Fault], seed: int, until: f
         stopped_by = "until" if simulator.exit_code is None else "ended"
     ended_at = simulator.log[-1].now if stopped_by == "ended" else simulator.now
     events = EventLog(tuple(simulator.log))
-    telling = [
-        events[place]
-        for place, said in enumerate(simulator.log)
-        if said.emit.kind in (AgentParked, SupervisorTerminated)
-    ]
+    telling = [events[place] for place, (_, emit) in enumerate(simulator.log) if emit.kind in _TELLING]
     gave_up = tuple(_gave_up(simulator, telling))
     down_to = until if any(one.path == "" for one in gave_up) else ended_at
     return Simulation(

@@ -123,7 +123,8 @@ class Executors:
         self.lives[path] -= 1
         if self.live.get(path) is run:
             del self.live[path]
-        crash, self.habits[path].fails_in_teardown = self.habits[path].fails_in_teardown, None
+        habits = self.habits[path]
+        crash, habits.fails_in_teardown = habits.fails_in_teardown, None
         if crash is not None and reason.kind is not ExitKind.ABNORMAL:
             reason, report = crash.ending(in_setup=False)
             self.strikes(crash, path)
@@ -163,8 +164,8 @@ class Executors:
         run = Run(run_id, self.now)
         self._runs[run_id] = self.live[path] = run
         self.starts[path].append(self.now)
-        self.lives[path] = self.lives.get(path, 0) + 1
-        if self.lives[path] > 1:
+        self.lives[path] = lives = self.lives.get(path, 0) + 1
+        if lives > 1:
             self.doubled.append((self.now, path))
         if habits.fails_in_setup:
             crash = habits.fails_in_setup.pop(0)

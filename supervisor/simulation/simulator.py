@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from .fault_plan import FaultPlan
 from .faults import Fault, Occurrence as Occurrence
 from .limits import DEFAULT_MAX_EVENTS
 from .pretended_run import Struck
-from .run_model import Executors, Reports
+from .run_model import Executors
 
 _new_tuple = tuple.__new__  # half the time of a call of the class; a day of crashes makes a million of them
 
@@ -149,19 +149,19 @@ class Simulator:
             if soonest == deadline:
                 self._handle([Tick()])
             else:
-                self._report(executors.take_next())
+                self._handle(executors.take_next())
             if len(log) == events:
                 self._silent_moments += 1
         if not self.is_exhausted and moment < math.inf:
             executors.now = max(executors.now, moment)
 
-    def plan(self, fault: Fault) -> None:
-        """Have `fault` happen to all agents that it names; its times count from now.
+    def plan(self, *faults: Fault) -> None:
+        """Have faults happen to all agents that they name; their times count from now.
 
         Raises:
-            NotFound: it names nobody. SpecError: it can happen to none of those that it names.
+            NotFound: one names nobody. SpecError: one can happen to none of those that it names. None is planned then.
         """
-        self._plan.plan(fault)
+        self._plan.plan(*faults)
 
     def strike(self, fault: Occurrence, path: str) -> bool:
         """Have `fault` happen to the agent at `path` now, whatever its times are; return whether that did anything.
@@ -171,42 +171,36 @@ class Simulator:
         """
         with self._within:
             reports = self._plan.strike(fault, path)
-            self._report(reports or [])
+            self._handle(reports or [])
         return reports is not None
 
-    def _report(self, reports: Reports) -> None:
-        if reports:
-            self._handle([*self._classified(reports)])
-
-    def _handle(self, todo: list[Input]) -> None:
-        """Have the core decide on `todo`, which grows by what the runs answer."""
+    def _handle(self, happened: Iterable[Input]) -> None:
+        """Have the core decide on what has happened, and on all that the runs answer to that at once."""
         log, executors, handle, now = self.log, self.executors, self.core.handle, self.executors.now
+        todo = [*happened]
         for told in todo:
             if len(log) >= self.max_events:
                 self.is_exhausted = True
                 break
+            if self._classify is not None and isinstance(told, RunEnded):
+                told = self._classify(told)
             for effect in handle(told, now):
                 if isinstance(effect, Emit):
                     log.append(_new_tuple(Said, (now, effect)))
-                    if effect.kind is crashed:
+                    kind = effect.kind
+                    if kind is crashed:
                         self.crashes[effect.path].append(now)
-                    elif effect.kind is AgentRestarting:
+                    elif kind is AgentRestarting:
                         self.restarts[effect.path] += 1
-                    elif effect.kind is AgentRegistered:
+                    elif kind is AgentRegistered:
                         self._know(self.core.world.nodes[effect.path])
                 elif isinstance(effect, TreeEnded):
                     self.exit_code = effect.exit_code
                 elif isinstance(effect, Refused):
                     raise effect.error
-                elif reports := executors.carry_out(effect):
-                    todo += self._classified(reports)
+                else:
+                    todo += executors.carry_out(effect)
         self._note_states(now)
-
-    def _classified(self, reports: Reports) -> Reports:
-        classify = self._classify
-        if classify is None:
-            return reports
-        return [classify(report) if isinstance(report, RunEnded) else report for report in reports]
 
     def _know(self, node: object) -> None:
         assert isinstance(node, AgentNode)

@@ -15,6 +15,8 @@ from orchestree.strategies import checks
 from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.events import AgentStarting
 from orchestree.supervisor.phrases import counted, duration
+from orchestree.supervisor.simulation.run_model import Executors
+from orchestree.supervisor.simulation.simulator import Simulator
 
 from .outages import outages
 
@@ -32,7 +34,7 @@ def never_two_live(tree: SupervisedTree) -> Iterator[str]:
 
     That can only be where somebody asked for it: ``replace_wedged=True`` starts a run beside one that cannot be ended.
     """
-    for at, path in tree.simulator.executors.doubled:
+    for at, path in _simulator(tree).executors.doubled:
         yield f"{path!r} was started at {duration(at)} while an earlier run of it was still alive"
 
 
@@ -56,8 +58,9 @@ def recovers_within(seconds: float) -> Invariant:
     checks.seconds("seconds", _value(seconds, "recovers_within(60)"))
 
     def invariant(tree: SupervisedTree) -> Iterator[str]:
+        executors = _simulator(tree).executors
         down = (one for one in outages(tree) if one.is_open and not one.is_longer_than(seconds, tree.now))
-        deadlines = [moment + seconds for moment in (*(one.counts_from for one in down), *_hangs(tree))]
+        deadlines = [moment + seconds for moment in (*(one.counts_from for one in down), *_hangs(executors))]
         tree.advance_to(max([tree.now, *filter(math.isfinite, deadlines)]))
         yield from (one.worded(seconds) for one in outages(tree) if one.is_longer_than(seconds, tree.now))
 
@@ -65,9 +68,8 @@ def recovers_within(seconds: float) -> Invariant:
     return invariant
 
 
-def _hangs(tree: SupervisedTree) -> Iterator[float]:
+def _hangs(executors: Executors) -> Iterator[float]:
     """Yield when the watchdogs of the runs that hang look, at the latest."""
-    executors = tree.simulator.executors
     for path, run in executors.live.items():
         watchdog = executors.habits[path].entry.watchdog
         if run.silent_since is not None and watchdog is not None:
@@ -83,7 +85,7 @@ def stays_within(*, max_starts_per_minute: int) -> Invariant:
 
     def invariant(tree: SupervisedTree) -> Iterator[str]:
         starts: dict[str, list[float]] = {}
-        for now, emit in tree.simulator.log:
+        for now, emit in _simulator(tree).log:
             if emit.kind is AgentStarting:
                 starts.setdefault(emit.path, []).append(now)
         for path, moments in starts.items():
@@ -94,6 +96,13 @@ def stays_within(*, max_starts_per_minute: int) -> Invariant:
 
     invariant.__name__ = f"stays_within(max_starts_per_minute={max_starts_per_minute})"
     return invariant
+
+
+def _simulator(tree: SupervisedTree) -> Simulator:
+    simulator = getattr(tree, "simulator", None)
+    if not isinstance(simulator, Simulator):
+        raise SpecError(f"{tree!r}: must be the tree of `with supervised(...) as t`; t.check() hands it in")
+    return simulator
 
 
 def _value(value: float, example: str) -> float:

@@ -17,10 +17,12 @@ from orchestree.strategies.errors import NotRunning, SpecError
 from orchestree.supervisor.events import EventType
 from orchestree.supervisor.orchestrator import Orchestrator
 from orchestree.supervisor.predicting import simulate
+from orchestree.supervisor.simulation.asked_faults import faults_of
 from orchestree.supervisor.simulation.blueprint import Blueprint
-from orchestree.supervisor.simulation.fault_lines import line_of, parse_fault
+from orchestree.supervisor.simulation.fault_lines import line_of
 from orchestree.supervisor.simulation.faults import Crash, Fault, Hang
 
+from .checking import takes_one
 from .live_run import Course, LiveFault, LiveRun
 
 DEFAULT_BUDGET: Final = 20
@@ -73,12 +75,15 @@ class LiveChaos:
             NotFound: a fault names nobody in the tree.
         """
         checks.count("budget", budget, least=1)
+        if not isinstance(orchestrator, Orchestrator):
+            raise SpecError(f"orchestrator={orchestrator!r}: must be an Orchestrator that has not been started")
         blueprint = orchestrator.blueprint()
-        wanted = [one for fault in faults for one in _possible(fault, blueprint)]
+        wanted = [one for fault in faults_of(faults) for one in _possible(fault, blueprint)]
         struck = simulate(orchestrator, wanted, until=until, seed=seed).struck[:budget]
         self.plan = tuple(_pinned(each.fault, each.path, each.now) for each in struck)
         self.simulation = simulate(orchestrator, self.plan, until=until, seed=seed)
         self._orchestrator = orchestrator
+        self._has_run = False
 
     def run(self, check: Callable[[Orchestrator], bool] | None = None) -> LiveRun:
         """Carry out the plan on the running tree, in this thread, and return when it is over.
@@ -90,19 +95,25 @@ class LiveChaos:
             check: is asked before each fault whether the tree is still well.
 
         Raises:
-            NotRunning: the tree does not run, or not since recently.
-            Exception: what `check` raises.
+            NotRunning: the tree does not run, or not since recently; or the plan has been carried out.
+            SpecError: `check` is no such function. Exception: what `check` raises.
         """
+        if check is not None and not takes_one(check):
+            raise SpecError(
+                f"check={check!r}: must be a function that takes the orchestrator and returns whether all is well"
+            )
+        if self._has_run:
+            raise NotRunning("this plan has been carried out: make a new LiveChaos() for a new orchestrator")
         recent = self._orchestrator.events.recent() if self._orchestrator.is_running else []
         started = next((event for event in recent if event.type is EventType.ORCHESTRATOR_STARTED), None)
         if started is None:
             raise NotRunning("start the orchestrator just before: with orchestrator: chaos.run()")
+        self._has_run = True
         return Course(self._orchestrator, started, check).go(self.plan, self.simulation)
 
 
-def _possible(fault: Fault | str, blueprint: Blueprint) -> Iterator[LiveFault]:
+def _possible(fault: Fault, blueprint: Blueprint) -> Iterator[LiveFault]:
     """Yield the fault for each process agent that it names, in registration order."""
-    fault = parse_fault(fault) if isinstance(fault, str) else fault
     if (why := _impossible(fault)) is not None:
         raise SpecError(f"{line_of(fault)!r}: {why}; {_POSSIBLE}")
     assert isinstance(fault, LiveFault)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestree.strategies import checks
-from orchestree.strategies.errors import SpecError
-from orchestree.supervisor.simulation.fault_lines import line_of, parse_fault
-from orchestree.supervisor.simulation.faults import Fault, Hang, Moments, Spell
+from orchestree.supervisor.simulation.asked_faults import faults_of
+from orchestree.supervisor.simulation.fault_lines import line_of
+from orchestree.supervisor.simulation.faults import Fault, Hang, Spell
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -36,11 +36,7 @@ class Schedule:
         Raises:
             SpecError: a line says no fault, or a value breaks a rule.
         """
-        if isinstance(faults, str) or not isinstance(faults, Iterable):
-            raise SpecError(f"faults={faults!r}: must be a list of faults, or of lines such as 'worker: crash at 10s'")
-        parsed = tuple(parse_fault(fault) if isinstance(fault, str) else fault for fault in faults)
-        for fault in parsed:
-            check_fault(fault)
+        parsed = faults_of(faults)
         if duration is None:
             duration = max(map(_over_at, parsed), default=0.0)
         object.__setattr__(self, "faults", parsed)
@@ -71,12 +67,6 @@ class Schedule:
 class _Printer(Protocol):
     def text(self, text: str) -> object: ...
     def break_(self) -> object: ...
-
-
-def check_fault(fault: object) -> None:
-    """Raise `SpecError` unless `fault` is one."""
-    if not isinstance(fault, (Moments, Spell)):
-        raise SpecError(f"{fault!r}: must be a fault, or a line such as 'worker: crash at 10s'")
 
 
 def later(fault: Fault, seconds: float) -> Fault:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from orchestree.agents.ends import Phase
 from orchestree.strategies import checks
 from orchestree.strategies.errors import NotFound, NotRunning, SpecError, did_you_mean
 from orchestree.supervisor.events import AgentStarting, Event, SupervisorStarted
-from orchestree.supervisor.inputs import Input, RestartChild, StartChild, StopChild, StopTree
+from orchestree.supervisor.inputs import Input
 from orchestree.supervisor.phrases import duration
 from orchestree.supervisor.predicting import seeded_simulator
-from orchestree.supervisor.simulation.fault_lines import parse_fault
+from orchestree.supervisor.simulation.asked_faults import fault_of
 from orchestree.supervisor.simulation.faults import Complete, Crash, Fault, Hang, cannot_happen
 from orchestree.supervisor.simulation.result import EventLog, Simulation, result_of
 from orchestree.supervisor.simulation.shown.timeline import timeline
@@ -29,8 +29,10 @@ from orchestree.supervisor.status import Status, status_of
 from orchestree.supervisor.tree import AgentNode, AnyNode, SupervisorNode
 
 from .causes import CauseOfCrash, crash_of
+from .checking import check_invariants, findings_of
+from .operating import Operated, Order
 from .report import CheckFailed, Finding, report_of
-from .schedule import Schedule, check_fault, later
+from .schedule import Schedule, later
 
 if TYPE_CHECKING:
     from orchestree.supervisor.orchestrator import Orchestrator
@@ -40,19 +42,6 @@ if TYPE_CHECKING:
 
 MOST_CHECKS: Final = 20
 """So often one check asks its invariants; where somebody is down at any time it would go on for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """At `at` the test asked, as an operator would: ``start``, ``stop`` or ``restart`` of what stands at `path`."""
-
-    at: float
-    name: str
-    path: str
-
-    def __str__(self) -> str:
-        """Return one line."""
-        return f"at {duration(self.at)}: {self.name} {self.path or 'everything'}"
 
 
 def supervised(
@@ -78,7 +67,7 @@ def supervised(
     return SupervisedTree(seeded_simulator(tree, seed, max_events), seed)
 
 
-class SupervisedTree:
+class SupervisedTree(Operated):
     """A tree under virtual time, made by `supervised`. Not thread-safe.
 
     What acts raises `NotRunning` before and after the ``with`` block; what reads works after it, too.
@@ -91,9 +80,9 @@ class SupervisedTree:
 
     def __init__(self, simulator: Simulator, seed: int) -> None:
         """Wait for ``with``."""
+        super().__init__(simulator)
         self.seed = seed
         self.faults: list[Fault] = []
-        self.orders: list[Order] = []
         self._built = simulator
         self._is_started = False
         self._asked: list[Fault] = []
@@ -170,8 +159,7 @@ class SupervisedTree:
             NotFound: it names nobody. SpecError: it is no fault, or cannot happen to whom it names.
         """
         self._check_open("strike()")
-        parsed = parse_fault(fault) if isinstance(fault, str) else fault
-        check_fault(parsed)
+        parsed = fault_of(fault)
         self._start()
         self._plan(parsed)
         self._go_on(self.now)
@@ -182,7 +170,7 @@ class SupervisedTree:
         Faults or lines in a list happen until all are over, see `Schedule`. If nothing was asked of the tree before, it
         starts with the schedule, as in `simulate`: what is down from 0 s fails the first start.
 
-        Errors: as `strike`; the faults before the one that was refused are still planned then.
+        Errors: as `strike`; none of the faults is planned then.
         """
         self._check_open("run()")
         if not isinstance(schedule, Schedule):
@@ -190,8 +178,7 @@ class SupervisedTree:
                 example = "run(['worker: crash every 7s to 1m'])"
                 raise SpecError(f"run({schedule!r}): must be a Schedule or a list of faults, such as {example}")
             schedule = Schedule(schedule)
-        for fault in schedule:
-            self._plan(fault)
+        self._plan(*schedule)
         self._go_on(self.now + schedule.duration)
 
     def advance(self, seconds: float) -> None:
@@ -204,25 +191,12 @@ class SupervisedTree:
         self.advance_to(self.now + checks.seconds("seconds", seconds))
 
     def advance_to(self, moment: float) -> None:
-        """Let virtual time pass up to `moment`, seconds since the start; nothing happens if that is over."""
+        """Let virtual time pass up to `moment`, seconds since the start; nothing happens if that is over.
+
+        Errors: as `advance`.
+        """
         self._check_open("advance()")
-        self._go_on(moment)
-
-    def start_agent(self, path: str) -> None:
-        """Start what does not run, as ``Orchestrator.start_agent``; what that needs time for goes on with the clock."""
-        self._order("start", path, StartChild(path))
-
-    def stop_agent(self, path: str) -> None:
-        """Stop an agent or a supervisor and keep it down, as ``Orchestrator.stop_agent``."""
-        self._order("stop", path, StopChild(path))
-
-    def restart_agent(self, path: str) -> None:
-        """Stop and start at once, out of any state, as ``Orchestrator.restart_agent``."""
-        self._order("restart", path, RestartChild(path))
-
-    def stop(self, timeout: float | None = None) -> None:
-        """Have everything stopped in order; after `timeout` seconds what is left is killed or abandoned."""
-        self._order("stop", "", StopTree(timeout_s=timeout))
+        self._go_on(checks.seconds("moment", moment))
 
     def check(self, *invariants: Invariant) -> None:
         """Check what must hold of all that has happened so far.
@@ -240,11 +214,10 @@ class SupervisedTree:
         """
         __tracebackhide__ = True  # pytest shows the line of the test
         self._check_open("check()")
-        if not invariants:
-            raise SpecError("check(): name what must hold, such as check(never_two_live, recovers_within(60))")
+        check_invariants(invariants)
         found: list[Finding] = []
         for _ in range(MOST_CHECKS):
-            before, found = self.now, self._findings(invariants)
+            before, found = self.now, findings_of(self, invariants)
             if self.now == before:
                 break
         if found:
@@ -354,10 +327,11 @@ class SupervisedTree:
         waits = f", for {', '.join(status.waiting_for)}" if status.waiting_for else ""
         return f"it does not run, it is in state {status.state}{again}{waits}"
 
-    def _plan(self, fault: Fault) -> None:
-        asked = replace(fault)  # one of its own: what it has done is told by it
-        self._built.plan(asked)
-        self._note(asked)
+    def _plan(self, *faults: Fault) -> None:
+        asked = [replace(fault) for fault in faults]  # each one of its own: what it has done is told by it
+        self._built.plan(*asked)
+        for fault in asked:
+            self._note(fault)
 
     def _note(self, fault: Fault) -> None:
         self._asked.append(fault)
@@ -379,18 +353,3 @@ class SupervisedTree:
                 found = [Finding("supervised", text)]
                 raise CheckFailed(report_of(self, found), found, self.faults)
             raise SpecError(f"{most} events have happened by {duration(self.now)}: give supervised() more max_events")
-
-    def _findings(self, invariants: Iterable[Invariant]) -> list[Finding]:
-        return [Finding(_name(invariant), text) for invariant in invariants for text in self._texts(invariant)]
-
-    def _texts(self, invariant: Invariant) -> Iterable[str]:
-        said = invariant(self) if callable(invariant) else self
-        if said is None or isinstance(said, str):
-            return [said] if said else []
-        if callable(said) or not isinstance(said, Iterable):
-            raise SpecError(f"check({_name(invariant)}): must be an invariant, such as recovers_within(60)")
-        return said
-
-
-def _name(invariant: object) -> str:
-    return str(getattr(invariant, "__name__", repr(invariant)))

@@ -24,7 +24,7 @@ from orchestree.supervisor.inputs import (
     TreeEnded,
     UnregisterChild,
 )
-from orchestree.supervisor.spec import AgentEntry
+from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
 from orchestree.supervisor.stopping import GRACE_S
 
 MOVES = (ev.AgentWaiting, ev.AgentQueued, ev.AgentStarting, ev.AgentRestarting)
@@ -34,6 +34,14 @@ WORDS = {StartChild: "start", StopChild: "stop", RestartChild: "restart", Unregi
 def data_of(effect: Answer) -> ev.EventData | None:
     """Return what an event says; None if `effect` is no event."""
     return effect.data if isinstance(effect, Said) else None
+
+
+def paths(entry: ChildEntry, parent: str, kind: type[ChildEntry]) -> list[str]:
+    """Return the paths of what is of `kind` in `entry`, which is registered at `parent`; parents first."""
+    path = f"{parent}/{entry.name}" if parent else entry.name
+    below = entry.children if isinstance(entry, SupervisorEntry) else ()
+    own = [path] if isinstance(entry, kind) else []
+    return own + [each for child in below for each in paths(child, path, kind)]
 
 
 class Silent:
@@ -181,13 +189,14 @@ class OneEventEach(Silent):
                 assert isinstance(data_of(effects[0]), ev.Command), "it is said before what follows from it"
             case Reconfigure(path, fields):
                 self._policy(ledger, decision, path, set(fields))
-            case RegisterChild():
-                assert any(isinstance(data_of(e), ev.AgentRegistered) for e in effects) or not isinstance(
-                    told.entry, AgentEntry
-                )
+            case RegisterChild(parent, entry):
+                agents = [e.path for e in effects if isinstance(e, Said) and isinstance(e.data, ev.AgentRegistered)]
+                supervisors = [e.path for e in effects if isinstance(e, Said) and isinstance(e.data, ev.Command)]
+                assert agents == paths(entry, parent, AgentEntry)
+                assert supervisors == paths(entry, parent, SupervisorEntry)
         changed = any(isinstance(data_of(e), ev.PolicyChanged) for e in effects)
         assert not changed or isinstance(told, Reconfigure), "the policy changed by itself"
-        commands = isinstance(told, StartChild | StopChild | RestartChild | UnregisterChild)
+        commands = isinstance(told, RegisterChild | StartChild | StopChild | RestartChild | UnregisterChild)
         assert commands or not any(isinstance(data_of(e), ev.Command) for e in effects)
 
     @staticmethod

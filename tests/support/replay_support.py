@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
-from core_trees import Plan, changes
+from core_trees import Plan, changes, newcomers
 from hypothesis import strategies as st
-from virtual import VirtualTree, Worker
+from virtual import VirtualTree
 
 from orchestree.agents.ends import Phase
+from orchestree.strategies.restart import AutoShutdown
 from orchestree.supervisor.core import Core
 from orchestree.supervisor.events import Event
 from orchestree.supervisor.inputs import (
@@ -154,8 +156,7 @@ def operations_on(draw: st.DrawFn, plan: Plan) -> tuple[Input, ...]:
     found: list[Input] = []
     for number in range(draw(st.integers(0, 6)) if paths else 0):
         path, parent = draw(st.sampled_from(paths)), draw(st.sampled_from(parents))
-        entry = AgentEntry(Worker, f"late-{number}", restart=draw(st.sampled_from(("transient", "temporary"))))
-        policy = {name: value for name, value in draw(changes()).items() if name != "backoff"}
+        entry = draw(_newcomer(plan, parent, f"late-{number}"))
         operations: tuple[Input, ...] = (
             StartChild(path),
             StopChild(path),
@@ -163,10 +164,20 @@ def operations_on(draw: st.DrawFn, plan: Plan) -> tuple[Input, ...]:
             RestartChild(path),
             UnregisterChild(path),
             RegisterChild(parent, entry, must_start=_is_dynamic(plan, parent)),
-            Reconfigure(path, policy),
+            Reconfigure(path, draw(changes())),
         )
         found.append(draw(st.sampled_from(operations)))
     return tuple(found)
+
+
+@st.composite
+def _newcomer(draw: st.DrawFn, plan: Plan, parent: str, name: str) -> ChildEntry:
+    above = dict(walk_entries(plan.root))[parent]
+    assert isinstance(above, SupervisorEntry)
+    siblings = [child.name for child in above.children]
+    is_watched = above.auto_shutdown is not AutoShutdown.NEVER
+    entry = draw(newcomers()).among(siblings, significant=is_watched, in_pool=above.dynamic)
+    return replace(entry, name=name)
 
 
 def _is_dynamic(plan: Plan, path: str) -> bool:

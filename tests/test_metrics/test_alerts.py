@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,10 +40,11 @@ def promtool(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def expectations(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield what a file of scenarios expects of alerts, one alert at one moment."""
-    for scenario in yaml.safe_load(file.read_text())["tests"]:
-        yield from scenario.get("alert_rule_test", [])
+@cache  # they are long, and looked at once for each alert
+def expectations(file: Path) -> list[dict[str, Any]]:
+    """Return what a file of scenarios expects of alerts, one alert at one moment."""
+    scenarios = yaml.safe_load(file.read_text())["tests"]
+    return [expected for scenario in scenarios for expected in scenario.get("alert_rule_test", [])]
 
 
 def with_runbooks(scenarios: str) -> str:

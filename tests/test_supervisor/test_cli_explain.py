@@ -48,6 +48,25 @@ def row(head: str, shown: str) -> str:
     return re.sub(r"\s+", " ", found[1])
 
 
+@pytest.mark.parametrize("width", [20, 40, 60, 100])
+def test_rows_are_as_wide_as_they_may_be_and_say_the_same(width: int) -> None:
+    explanation = explain(root(looping("first"), looping("second", depends_on=["first"]), strategy="rest_for_one"))
+    told = "\n".join(explanation_lines(explanation, width))
+    rows = [line for line in told.splitlines() if line.startswith("  ")]
+    assert max(width, 40) - 12 < max(map(len, rows)) <= max(width, 40)
+    wide = "\n".join(explanation_lines(explanation))
+    for head in ("policy", "backoff", "delays", "ends", "all fail", "a failure"):
+        assert row(head, told) == row(head, wide)
+    assert "a failure stops second, its only sibling" in wide
+
+
+def test_an_order_is_told_of_several_that_are_stopped() -> None:
+    agents = [looping(name, strategy="rest_for_one") for name in ("a", "b", "c")]
+    shown = text(*agents)
+    assert "a failure stops all 2 siblings\n" in shown
+    assert "a failure stops c\n" in shown
+
+
 @pytest.mark.slow
 def test_it_says_what_the_default_policy_means() -> None:
     shown = text(looping("it"))

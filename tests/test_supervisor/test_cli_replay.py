@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -39,11 +42,15 @@ RUN: Final = TREE + "\nif __name__ == '__main__':\n    tree.simple_join()\n"
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tree and the history of two runs of it."""
+    """A folder with a tree and the history of two runs of it, also as a version without policies wrote it."""
     folder = tmp_path_factory.mktemp("replay")
     (folder / "app.py").write_text(RUN)
     for _ in range(2):
         subprocess.run([sys.executable, "app.py"], cwd=folder, timeout=30, capture_output=True, check=False)
+    with closing(sqlite3.connect(folder / "history")) as now, closing(sqlite3.connect(folder / "earlier")) as earlier:
+        now.backup(earlier)
+        earlier.execute("UPDATE events SET data = json_remove(data, '$.policies', '$.settings', '$.policy')")
+        earlier.commit()
     return folder
 
 
@@ -68,7 +75,7 @@ def crashes(run: int = -1, kind: EventType = EventType.AGENT_CRASHED) -> list[Ev
 
 
 def test_it_tells_why_an_agent_is_down() -> None:
-    done = replay("app.py", "worker", "--history", "history")
+    done = replay("history", "worker")
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].endswith(f"parked since {clock(crashes(kind=EventType.AGENT_PARKED)[-1].time)}")
@@ -79,16 +86,14 @@ def test_it_tells_why_an_agent_is_down() -> None:
 
 def test_it_tells_of_any_moment_of_any_run() -> None:
     first = crashes(0)
-    done = replay(
-        "app.py", "worker", "--history", "history", "--run", first[0].run, "--at", clock(first[1].time + 0.001)
-    )
+    done = replay("history", "worker", "--run", first[0].run, "--at", clock(first[1].time + 0.001))
     assert done.exit_code == 0
     assert f"event {first[1].seq}, run 2" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("decided: restarted after 0.01 s (jitter 0.25, drawn ")
+    assert re.match(r"decided: restarted after 0\.0\d+ ?s \(jitter 0\.25, drawn 0\.", done.stdout.splitlines()[-1])
 
 
 def test_without_a_path_it_prints_a_table_of_all_decisions() -> None:
-    done = replay("app.py", "--history", "history")
+    done = replay("history")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert done.exit_code == 0
     assert rows[0] == ["EVENT", "TIME", "PATH", "ENDED", "DECIDED"]
@@ -97,34 +102,55 @@ def test_without_a_path_it_prints_a_table_of_all_decisions() -> None:
 
 
 def test_json_has_the_inputs_of_each_decision() -> None:
-    found = json.loads(replay("app.py", "--history", "history", "--json").stdout)
+    found = json.loads(replay("history", "--json").stdout)
     assert (found["run"], found["divergence"], found["assumptions"]) == (crashes()[0].run, None, [])
     last = [one for one in found["decisions"] if one["path"] == "worker"][-1]
     assert (last["outcome"], last["why"], last["inputs"]["failures"]) == ("parked", "failed 3 times in a row", 2)
     assert last["reason"] == {"kind": "abnormal", "cause": "exception"}
-    why = json.loads(replay("app.py", "worker", "--history", "history", "--json").stdout)
+    why = json.loads(replay("history", "worker", "--json").stdout)
     assert why["why"][-1] == "decided: parked: failed 3 times in a row"
+
+
+@pytest.mark.parametrize("history", ["history", "earlier"])
+def test_with_the_tree_it_tells_the_same(history: str) -> None:
+    done = replay(history, "worker", "--tree", "app.py")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == replay("history", "worker").stdout
+
+
+def test_policies_of_the_tree_can_be_set_from_outside() -> None:
+    done = replay("history", "worker", "x", "--tree", "app.py", "--set", "agents.worker.restart=temporary")
+    assert done.exit_code == 1
+    assert done.stdout.endswith("; replayed, the core decides restart=temporary where the log has transient\n")
 
 
 def test_another_policy_is_told_and_the_exit_code_is_1(folder: Path) -> None:
     (folder / "other.py").write_text(TREE.replace("stop_after_attempt(3)", "stop_after_attempt(2)"))
-    done = replay("other.py", "worker", "--history", "history")
+    done = replay("history", "worker", "--tree", "other.py")
     assert done.exit_code == 1
     assert "decision=park where the log has restart" in done.stdout.splitlines()[-1]
-    assert json.loads(replay("other.py", "--history", "history", "--json").stdout)["divergence"]["event"] > 1
+    assert json.loads(replay("history", "--tree", "other.py", "--json").stdout)["divergence"]["event"] > 1
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("app.py",), 2, "Missing option '--history'"),
-        (("app.py", "--history", "none"), 1, "Error: there is no history file none"),
-        (("app.py", "--history", "app.py"), 1, "Error: app.py is not a history file"),
-        (("app.py", "--history", "history", "--run", "x"), 1, "Error: history holds no events of run 'x'"),
-        (("app.py", "--history", "history", "--at", "noon"), 2, "'noon' is neither so long ago"),
-        (("app.py", "--history", "history", "--at", "1h"), 2, "--at needs a PATH"),
-        (("app.py", "wroker", "--history", "history"), 78, "Error: 'wroker': no such agent or supervisor in the log"),
-        (("no.py", "--history", "history"), 78, "Error: no.py: no such file"),
+        ((), 2, "Error: Missing argument 'FILE'."),
+        (("none",), 1, "Error: there is no history file none"),
+        (("app.py",), 1, "Error: app.py is not a history file"),
+        (("history", "--run", "x"), 1, "Error: history holds no events of run 'x'"),
+        (("history", "--at", "noon"), 2, "'noon' is neither so long ago"),
+        (("history", "--at", "1h"), 2, "--at needs a PATH"),
+        (("history", "wroker"), 78, "Error: 'wroker': no such agent or supervisor in the log (did you mean 'worker'?)"),
+        (("history", "wroker", "--tree", "app.py"), 78, "Error: 'wroker': no such agent or supervisor in the log"),
+        (("history", "--tree", "no.py"), 78, "Error: no.py: no such file"),
+        (("history", "worker", "app.py"), 2, "ARGUMENTS, --set and --config need a --tree"),
+        (("history", "--set", "max_workers=1"), 2, "ARGUMENTS, --set and --config need a --tree"),
+        (
+            ("earlier",),
+            1,
+            "Error: earlier: the events are of an earlier version, and say nothing of policies: give the",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(words: tuple[str, ...], code: int, said: str) -> None:

@@ -197,16 +197,48 @@ def test_a_wrong_fault_in_a_file_is_named_with_its_line(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x7fELF\x00\xff", "'--faults': faults.txt: is no text (UTF-8); right is, for example, a line such as"),
+        (None, "'--faults': File 'faults.txt' does not exist"),
+    ],
+)
+def test_a_file_that_holds_no_lines_is_refused(folder: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (folder / "faults.txt").write_bytes(content)
+    done = simulate("app.py", "--faults", "faults.txt")
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_file_from_another_system_is_read_as_it_is_meant(folder: Path) -> None:
+    (folder / "faults.txt").write_bytes(b"\xef\xbb\xbfworker: crash at 1s # first\r\n\r\nworker: crash at 2s\r\n")
+    done = simulate("app.py", "--faults", "faults.txt", "--until", "10s")
+    assert done.exit_code == 0
+    assert "never happened" not in done.stdout
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["--fault", "worker: crush every 7s"], 2, "right is, for example, 'worker: crash every 7s'"),
         (["--fault", "worker"], 2, "right is, for example"),
         (["--faults", "none.txt"], 2, "'none.txt' does not exist"),
-        (["--until", "soon"], 2, "until='soon': must be above 0 seconds: a number, or a duration such as '24h'"),
+        (["--until", "soon"], 2, "'--until': 'soon': must be above 0 seconds: a number, or a duration such as '24h'"),
+        (["--until", "101w0d99999d"], 2, "must be at most 36500d, which is 100 years"),
+        (["--seed", "x"], 2, "'--seed': 'x': must be a whole number"),
+        (["--seed", "1.5"], 2, "'--seed': '1.5': must be a whole number"),
+        (["--max-events", "0"], 2, "'--max-events': '0': must be a whole number, 1 or more"),
+        (["--max-events", ""], 2, "'--max-events': '': must be a whole number, 1 or more"),
+        (["--width", "39"], 2, "'--width': '39': must be a whole number, 40 to 1,000"),
+        (["--width", "9999999999999"], 2, "'--width': '9999999999999': must be a whole number, 40 to 1,000"),
+        (
+            ["--fault", "worker: crash with KILL at 1s"],
+            2,
+            "exception='KILL': must be the name of a class (did you mean",
+        ),
+        (["--fault", "worker: crash with exit 78 at 1s"], 2, "'78': must be 'code'"),
         (["--until", "0"], 2, "above 0"),
-        (["--seed", "x"], 2, "'x' is not a valid integer"),
-        (["--max-events", "0"], 2, "0 is not in the range"),
-        (["--width", "8"], 2, "8 is not in the range"),
         (["--fault", "worke: crash at 1s"], 78, "(did you mean 'worker'?)"),
         (
             ["--fault", "worker: lost at 5s"],

@@ -38,7 +38,9 @@ def stopped(tree: CheckedTree) -> OrchestratorStopped:
 
 def test_the_start_tells_how_many_were_registered() -> None:
     tree = stop_on_empty(agent("a"), supervisor("s", agent("x"), supervisor("t")))
-    assert tree.events("ORCHESTRATOR_STARTED") == [(0.0, OrchestratorStarted("it", RunMode.STOP_ON_EMPTY, 2, 2))]
+    policies: dict[str, dict[str, str]] = {"": {}, "s": {}, "s/t": {}}
+    started = OrchestratorStarted("it", RunMode.STOP_ON_EMPTY, 2, 2, policies=policies)
+    assert tree.events("ORCHESTRATOR_STARTED") == [(0.0, started)]
 
 
 def test_an_empty_stop_on_empty_tree_ends_at_once_with_0() -> None:

@@ -143,18 +143,23 @@ def test_every_command_is_an_event_under_its_name() -> None:
     assert commands == ["stop", "start", "restart", "stop", "unregister"]
 
 
-def test_the_first_event_counts_what_was_registered() -> None:
+def test_the_first_events_say_what_was_registered_with_which_policy() -> None:
     tree = VirtualTree(
-        agent("a", depends_on=["b"], restart="permanent"),
-        agent("b"),
-        supervisor("team", agent("x")),
-        settings=Settings(name="app", run_mode=RunMode.STOP_ON_EMPTY),
+        agent("a", depends_on=["b"], restart="permanent", shutdown=1.0, params={"password": "hunter2"}),
+        agent("b", backoff=None),
+        supervisor("team", agent("x"), strategy="one_for_all", max_restarts=3),
+        settings=Settings(name="app", run_mode=RunMode.STOP_ON_EMPTY, max_workers=4, backoff=None),
     )
-    assert tree.events("ORCHESTRATOR_STARTED") == [(0.0, OrchestratorStarted("app", RunMode.STOP_ON_EMPTY, 3, 1))]
+    policies: dict[str, dict[str, str]] = {"": {}, "team": {"strategy": "one_for_all", "max_restarts": "3"}}
+    started = OrchestratorStarted(
+        "app", RunMode.STOP_ON_EMPTY, 3, 1, settings={"max_workers": "4", "backoff": "None"}, policies=policies
+    )
+    assert tree.events("ORCHESTRATOR_STARTED") == [(0.0, started)]
+    worker = f"{Worker.__module__}:Worker"
     assert [data for _, data in tree.events("AGENT_REGISTERED")] == [
-        AgentRegistered(f"{Worker.__module__}:Worker", "thread", "transient", ()),
-        AgentRegistered(f"{Worker.__module__}:Worker", "thread", "permanent", ("b",)),
-        AgentRegistered(f"{Worker.__module__}:Worker", "thread", "transient", ()),
+        AgentRegistered(worker, "thread", "transient", (), {"backoff": "None"}),
+        AgentRegistered(worker, "thread", "permanent", ("b",), {"shutdown": "1.0"}),
+        AgentRegistered(worker, "thread", "transient", ()),
     ]
 
 

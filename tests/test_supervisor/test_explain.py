@@ -28,7 +28,6 @@ def courses(*, backoff: Backoff | None, **fields: object) -> tuple[Course, Cours
     return found.longest, found.shortest
 
 
-@pytest.mark.slow
 def test_with_the_default_backoff_it_never_parks_and_never_ends_its_supervisor() -> None:
     longest, shortest = courses(backoff=Backoff())
     assert longest.delays_s == DEFAULT_DELAYS
@@ -49,7 +48,6 @@ def test_delays_that_change_late_are_looked_at_up_to_the_most_failures() -> None
     assert (longest.failures, longest.largest_delay_s) == (MOST_FAILURES, MOST_FAILURES)
 
 
-@pytest.mark.slow
 def test_the_restarts_a_minute_of_a_course_are_counted_with_its_delays() -> None:
     longest, shortest = courses(backoff=Backoff())
     # Shortest: at 0, 0, 0.19, 0.56, 1.3, 2.8, 5.8, 11.8, 23.8 and 46.3 s; the next one comes at 68.8.
@@ -73,7 +71,6 @@ def test_a_stop_by_time_parks_at_a_failure_that_depends_on_the_jitter() -> None:
     assert (when(longest.parked), when(shortest.parked)) == ((6, 3.75), (7, pytest.approx(5.8125)))
 
 
-@pytest.mark.slow
 def test_a_fixed_wait_and_an_exponential_one_show_their_own_delays() -> None:
     assert courses(backoff=Backoff(wait=wait_fixed(3), jitter=0.0))[1].delays_s == (3.0,) * 8
     exponential = courses(backoff=Backoff(wait=wait_exponential(multiplier=2, max=50)))[0]
@@ -98,7 +95,6 @@ def test_escalating_ends_the_supervisor_instead_of_parking() -> None:
     assert longest.supervisor_ends.why == "escalated"
 
 
-@pytest.mark.slow
 def test_a_rule_for_setup_makes_the_failures_there_another_matter() -> None:
     backoff = Backoff(rules=(Rule(action="park", phase="setup"),))
     agent = explained("it", looping("it", backoff=backoff))
@@ -152,7 +148,6 @@ def test_of_nested_supervisors_it_says_which_one_ends_first_and_when_the_tree_do
     assert when(explained("a/b/it", *tree, max_restarts=0).fails.longest.tree_ends) == (6, 0.0)
 
 
-@pytest.mark.slow
 def test_a_supervisor_gives_up_again_and_again_as_a_child_of_its_own_parent() -> None:
     inner = supervisor("inner", looping("it"), backoff=Backoff(stop=stop_after_attempt(4)))
     found = supervised("inner", inner)
@@ -165,7 +160,6 @@ def test_a_supervisor_gives_up_again_and_again_as_a_child_of_its_own_parent() ->
     assert (ended.longest.not_restarted, ended.longest.failures) == (True, 1)
 
 
-@pytest.mark.slow
 def test_a_dynamic_supervisor_has_a_policy_and_no_children() -> None:
     found = supervised("pool", SupervisorEntry("pool", dynamic=True), looping("it"))
     assert (found.dynamic, found.children, found.agents, found.ended_by) == (True, 0, 0, ())
@@ -174,7 +168,6 @@ def test_a_dynamic_supervisor_has_a_policy_and_no_children() -> None:
     assert found.gives_up.longest.delays_s == DEFAULT_DELAYS
 
 
-@pytest.mark.slow
 def test_it_says_whether_one_child_alone_ends_its_supervisor() -> None:
     tree = (looping("hasty", backoff=None), looping("patient"))
     assert supervised("", *tree).ended_by == ("hasty",)

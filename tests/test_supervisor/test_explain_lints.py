@@ -28,7 +28,6 @@ def names(*children: ChildEntry, **fields: object) -> list[tuple[str, str]]:
     return named(explain(root(*children, **fields)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("run_mode", RunMode)
 def test_plain_agents_under_the_defaults_are_not_warned_of(run_mode: RunMode) -> None:
     orchestrator = Orchestrator(Orchestrator.Config(run_mode=run_mode, control=False))
@@ -46,7 +45,6 @@ class LoopingAgentOfOurs(LoopingAgent):
 # unreachable-give-up
 
 
-@pytest.mark.slow
 def test_an_agent_that_is_never_given_up_on_keeps_a_stop_on_empty_tree_from_ending() -> None:
     found = warned(in_stop_on_empty(looping("it", backoff=Backoff()), backoff=None), "unreachable-give-up")
     assert found.path == "it"
@@ -88,7 +86,6 @@ def test_a_temporary_agent_needs_no_stop() -> None:
 # exhaustible-window
 
 
-@pytest.mark.slow
 def test_one_flapping_agent_can_exhaust_a_window() -> None:
     # With the shortest delays its failures come at 0, 0, 0.19, 0.56, 1.3, 2.8, 5.8, 11.8 s.
     assert names(looping("it"), max_restarts=7) == []
@@ -172,7 +169,6 @@ def test_a_failure_that_all_share_is_one_failure_where_all_go_along() -> None:
 # stable-after-below-delay
 
 
-@pytest.mark.slow
 def test_a_delay_may_be_as_long_as_the_time_that_makes_an_agent_stable() -> None:
     assert names(looping("it", backoff=Backoff(wait=wait_fixed(30)))) == []
     found = warned(explain(looping("it", backoff=Backoff(wait=wait_fixed(30.5)))), "stable-after-below-delay")
@@ -256,7 +252,6 @@ def test_only_an_agent_that_visibly_returns_is_said_to_end_at_once(agent: type[B
     assert ends_at_once(agent) is ends
 
 
-@pytest.mark.slow
 def test_a_permanent_agent_that_ends_at_once_is_warned_of_with_what_comes_of_it() -> None:
     def problem(**fields: object) -> str:
         tree = AgentEntry(EndsAtOnce, "it", restart="permanent", **fields)  # type: ignore[arg-type]

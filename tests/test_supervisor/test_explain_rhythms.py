@@ -16,9 +16,10 @@ from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.event_types import RestartCause
 from orchestree.supervisor.events import AgentRestarting
 from orchestree.supervisor.explaining import explain
+from orchestree.supervisor.predicting import simulate
 from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.simulation.explained.rhythms import fastest_failures, most_failures
-from orchestree.supervisor.simulation.faults import Crash
+from orchestree.supervisor.simulation.faults import Complete, Crash
 from orchestree.supervisor.simulation.pretended_run import Run
 from orchestree.supervisor.simulation.run_model import Reports
 from orchestree.supervisor.simulation.simulator import Simulator
@@ -190,3 +191,19 @@ def test_the_fastest_failures_are_bursts_with_pauses_between_them() -> None:
     assert fastest_failures(delays, goes_on=True, stable_after=2.0, within=10.0, failures=11) == (3, 3, 5)
     assert fastest_failures(delays, goes_on=True, stable_after=2.0, within=3.0, failures=11) is None
     assert fastest_failures((5.0, 0.0), goes_on=True, stable_after=9.0, within=0.0, failures=3) == (4,)
+
+
+@pytest.mark.parametrize("uptime", [0.0, 5.0, 40.0])
+def test_a_normal_end_of_a_permanent_agent_counts_like_a_failure_so_that_the_worst_rhythm_is_the_same(
+    uptime: float,
+) -> None:
+    tree = root(looping("it", restart="permanent"), max_restarts=4, max_seconds=10)
+
+    def decided(fault: Crash | Complete) -> list[tuple[float, float, int]]:
+        events = simulate(tree, [fault], until="10m").events
+        said = [(event.monotonic, event.data) for event in events]
+        return [(now, data.delay, data.attempt) for now, data in said if isinstance(data, AgentRestarting)]
+
+    restarts = decided(Crash("it", after=uptime))
+    assert decided(Complete("it", after=uptime)) == restarts
+    assert len(restarts) >= 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -157,9 +158,9 @@ def test_every_fault_can_be_written_as_a_line_and_read_again(fault: Fault) -> No
         ("worker: crash 5 tmes every 7s", "'5': .*did you mean 'times'"),
         ("worker: crash 1.5 times every 7s", "'1.5': must be a whole number of times"),
         ("worker: crash 0 times every 7s", "times=0: must be a whole number, 1 or more"),
-        ("worker: crash 5s after redy", "'redy': must be ready .did you mean 'ready'"),
+        ("worker: crash 5s after redy", "'redy': must be 'ready' .did you mean 'ready'"),
         ("worker: crash with", "'exit code 78', a signal or an exception must follow 'with'"),
-        ("worker: crash with exit 78 at 1s", "'78': must be code"),
+        ("worker: crash with exit 78 at 1s", "'78': must be 'code'"),
         ("worker: crash with exit code x at 1s", "'x': must be an exit code, 1 to 255"),
         ("worker: crash with exit code 256 at 1s", "exit_code=256: must be at most 255"),
         ("worker: crash with valueerror at 1s", "exception='valueerror': there is no such builtin exception"),
@@ -168,7 +169,7 @@ def test_every_fault_can_be_written_as_a_line_and_read_again(fault: Fault) -> No
         ("worker: crash with SIGSEVG at 1s", r"\(did you mean 'SIGSEGV'\?\)"),
         ("worker: crash with ValueErorr at 1s", r"\(did you mean 'ValueError'\?\)"),
         ("worker: crash with SIGkill at 1s", "signal='SIGkill': must be the name of a signal"),
-        ("worker: crash in setpu at 1s", "'setpu': must be setup or execute or teardown .did you mean 'setup'"),
+        ("worker: crash in setpu at 1s", "'setpu': must be 'setup' or 'execute' or 'teardown' .did you mean 'setup'"),
         ("worker: lost with SIGKILL at 5s", "'with': lost goes with"),
         ("worker: hang at 5s for 0s", "lasts=0.0: must be a finite number of seconds, above 0"),
         ("worker: slow start", "how long it takes is missing"),
@@ -186,6 +187,127 @@ def test_a_line_that_is_wrong_is_one_error_with_the_line_the_reason_and_an_examp
     if line.strip():
         example = said.rpartition("right is, for example, ")[2].strip("'")
         assert parse_fault(example).path == "worker"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (": crash at 1s", "the path is missing; / is the whole tree; right is, for example, 'worker: crash every 7s'"),
+        ("worker: ", "what happens is missing; right is, for example, 'worker: crash every 7s'"),
+        (
+            "worker: down: from 1s",
+            "'down:': must be one of crash, run out of memory, lost, hang, complete, down, slow start, ignore stop "
+            "(did you mean 'down'?); right is, for example, 'worker: crash every 7s'",
+        ),
+        (
+            "worker: crash with KILL at 1s",
+            "exception='KILL': must be the name of a class (did you mean 'SIGKILL'?); "
+            "right is, for example, 'worker: crash every 7s'",
+        ),
+        (
+            "worker: crash with",
+            "'exit code 78', a signal or an exception must follow 'with'; "
+            "right is, for example, 'worker: crash every 7s'",
+        ),
+        (
+            "worker: crash with exit code",
+            "a number must follow 'exit code'; right is, for example, 'worker: crash every 7s'",
+        ),
+        (
+            "worker: slow start",
+            "how long it takes is missing; right is, for example, 'worker: slow start 20s from 0s to 10m'",
+        ),
+        (
+            "worker: hang",
+            "when is missing: 'at 10s', 'every 7s' or '5s after ready'; "
+            "right is, for example, 'worker: hang every 10m for 20s'",
+        ),
+        ("worker: complete 5s after", "'ready' is missing; right is, for example, 'worker: complete 5s after ready'"),
+        (
+            "worker: lost about at 10s",
+            "'about': does not go with 'at 10s'; right is, for example, 'worker: lost at 5s'",
+        ),
+        (
+            "worker: complete 5s aftr ready",
+            "'5s': must follow at, every, from or to, or stand before 'times' or 'after ready' "
+            "(did you mean 'after'?); right is, for example, 'worker: complete 5s after ready'",
+        ),
+        (
+            "worker: complete 5s",
+            "'5s': must follow at, every, from or to, or stand before 'times' or 'after ready'; "
+            "right is, for example, 'worker: complete 5s after ready'",
+        ),
+    ],
+)
+def test_an_error_ends_with_an_example_of_what_the_line_is_about(line: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_fault(line)
+    assert str(caught.value) == f"fault {line!r}: {said}"
+
+
+def test_a_class_of_ones_own_may_be_called_as_a_builtin_one_is() -> None:
+    assert parse_fault("worker: crash with e.ValueError at 1s") == Crash("worker", exception="e.ValueError", at=1.0)
+
+
+def made_of(value: object) -> Any:
+    """Return what a type checker would refuse."""
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Down("w", at=-1.0), "at=-1.0: must be a finite number of seconds, 0 or more"),
+        (lambda: Down("w", at=10.0, until=10.0), "until=10.0: must be later than at=10.0"),
+        (lambda: SlowStart("w", takes=-1.0), "takes=-1.0: must be a finite number of seconds, 0 or more"),
+        (lambda: Hang("w", at=1.0, lasts=0.0), "lasts=0.0: must be a finite number of seconds, above 0"),
+        (lambda: Crash("w", every=0.0), "every=0.0: must be a finite number of seconds, above 0"),
+        (lambda: Crash("w", at=-1.0), "at=-1.0: must be a finite number of seconds, 0 or more"),
+        (lambda: Crash("w", after=-1.0), "after=-1.0: must be a finite number of seconds, 0 or more"),
+        (lambda: Crash("w", every=1.0, times=0), "times=0: must be a whole number, 1 or more"),
+        (lambda: Crash("w", every=1.0, about=made_of(1)), "about=1: must be True or False"),
+        (lambda: Crash("w", every=1.0, until=0.0), "until=0.0: must be a finite number of seconds, above 0"),
+        (lambda: Crash("w", every=1.0, at=5.0, until=5.0), "until=5.0: must be later than at=5.0"),
+        (lambda: Crash("w", every=1.0, after=2.0), "after=2.0, every=1.0: only one of them"),
+        (lambda: Crash("w"), "Crash('w'): say when: at, every or after"),
+        (lambda: Complete("w"), "Complete('w'): say when: at, every or after"),
+        (lambda: Crash("w", at=1.0, about=True), "times, about and until need every or after"),
+        (lambda: Crash("w", at=1.0, times=2), "times, about and until need every or after"),
+        (lambda: Crash("w", at=1.0, until=9.0), "times, about and until need every or after"),
+        (
+            lambda: Crash("w", at=1.0, cause=made_of("exitt")),
+            "cause='exitt': must be one of exception, exit, signal, oom, lost (did you mean 'exit'?)",
+        ),
+        (
+            lambda: Crash("w", at=1.0, phase=made_of("set-up")),
+            "phase='set-up': must be one of setup, execute, teardown (did you mean 'setup'?)",
+        ),
+        (lambda: Crash("w", at=1.0, exit_code=3), "exit_code=3: needs cause='exit', not 'exception'"),
+        (lambda: Crash("w", at=1.0, cause="exit", exit_code=0), "exit_code=0: must be a whole number, 1 or more"),
+        (
+            lambda: Crash("w", at=1.0, cause="lost", exception="ValueError"),
+            "exception='ValueError': needs cause='exception', not 'lost'",
+        ),
+        (lambda: Crash("w", at=1.0, signal="SIGTERM"), "signal='SIGTERM': needs cause='signal', not 'exception'"),
+        (
+            lambda: Crash("w", at=1.0, exception=made_of(ValueError)),
+            "exception=<class 'ValueError'>: must be the name of a class, such as 'ValueError'",
+        ),
+        (
+            lambda: Crash("w", at=1.0, cause="signal", signal=made_of(9)),
+            "signal=9: must be the name of a signal, such as 'SIGSEGV'",
+        ),
+        (lambda: Down(made_of(None)), "path=None: must be a string such as 'ingest/collector'"),
+        (
+            lambda: Down("a/"),
+            "path='a/': must be names with slashes between them, such as 'ingest/collector'",
+        ),
+    ],
+)
+def test_a_wrong_field_is_said_by_its_name(make: Callable[[], Fault], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        make()
+    assert str(caught.value) == said
 
 
 def test_what_is_no_text_is_an_error() -> None:
@@ -247,6 +369,7 @@ def test_what_is_no_duration_is_an_error(text: str) -> None:
         (5400.0, "1h30m"),
         (86400.0, "1d"),
         (90061.0, "1d1h1m1s"),
+        (2.0**55 + 8, "36028797018963976s"),
         (math.inf, "forever"),
     ],
 )

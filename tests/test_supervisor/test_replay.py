@@ -15,7 +15,7 @@ from virtual import VirtualTree, Worker, agent, process, supervisor
 
 from orchestree import Backoff, NotFound, Orchestrator, Replay, Rule, SpecError, replay, simulate
 from orchestree.agents.agent import LoopingAgent
-from orchestree.agents.ends import Cause, abnormal
+from orchestree.agents.ends import NORMAL, Cause, abnormal
 from orchestree.supervisor.event_json import data_from_json, to_json
 from orchestree.supervisor.events import (
     AgentMessage,
@@ -28,9 +28,10 @@ from orchestree.supervisor.events import (
 )
 from orchestree.supervisor.inputs import AskRunToStop, KillRun, RecycleRun
 from orchestree.supervisor.simulation.faults import Crash, Fault
-from orchestree.supervisor.spec import AgentEntry, ChildEntry
+from orchestree.supervisor.spec import INHERIT, AgentEntry, ChildEntry
 
 MIB = 2**20
+NO_SEED = "the log has no seed: what was drawn is computed from the delays"
 
 
 class Rounds(LoopingAgent):
@@ -48,7 +49,9 @@ def renumbered(events: Sequence[Event]) -> list[Event]:
 
 
 def same(found: Replay, before: Noted) -> bool:
-    assert found.divergence is None, str(found.divergence)
+    """Return whether it commanded what was commanded before, and the log alone leads to that, too."""
+    for one in (found, replay(before.events())):
+        assert one.divergence is None, str(one.divergence)
     last = found.events[-1].monotonic
     return list(found.commands) == [one for one in before.commands if one.now <= last]
 
@@ -125,7 +128,7 @@ def test_a_log_without_a_seed_tells_what_was_drawn_by_the_delays() -> None:
     drawn = [one.draw for one in before.decisions if one.draw is not None]
     assert [one.draw for one in found.decisions if one.draw is not None] == pytest.approx(drawn)
     assert len(drawn) > 10
-    assert found.assumptions == ("the log has no seed: what was drawn is computed from the delays",)
+    assert found.assumptions == (NO_SEED,)
 
 
 # Where they part
@@ -139,8 +142,8 @@ def test_another_policy_parts_from_the_log_where_it_decides_something_else() -> 
     assert divergence is not None
     assert (divergence.event.type, divergence.event.time) == (EventType.AGENT_CRASHED, 15.0)
     assert str(divergence) == (
-        f"event {divergence.event.seq}: CRASHED worker incarnation 2, up 4.5 s: RuntimeError: simulated; with this "
-        "tree the core decides decision=park where the log has restart; delay_s=None where the log has 0.5"
+        f"event {divergence.event.seq}: CRASHED worker incarnation 2, up 4.5 s: RuntimeError: simulated; "
+        "replayed, the core decides decision=park where the log has restart; delay_s=None where the log has 0.5"
     )
     assert [one.outcome for one in found.decisions] == ["restarted"]
     assert found.why("worker", 15.0).splitlines()[-1] == f"what came later is not told: {divergence}"
@@ -151,7 +154,7 @@ def test_another_tree_parts_from_the_log_at_once() -> None:
     divergence = replay(events, [agent("other")]).divergence
     assert divergence is not None
     assert str(divergence) == (
-        "event 2: ADDED worker virtual:Worker (thread, transient); with this tree the core decides: ADDED other "
+        "event 2: ADDED worker virtual:Worker (thread, transient); replayed, the core decides: ADDED other "
         "virtual:Worker (thread, transient)"
     )
 
@@ -163,13 +166,13 @@ def test_a_log_says_what_nothing_leads_to() -> None:
     assert odd.type is EventType.AGENT_STARTING
     divergence = replay([*events, odd], [agent("a")]).divergence
     assert divergence is not None
-    assert str(divergence).endswith("with this tree the core decides nothing then")
+    assert str(divergence).endswith("replayed, the core decides nothing then")
 
 
-# What a log does not say
+# Policy that a log says
 
 
-def test_policy_that_was_changed_is_taken_over_as_far_as_its_text_says_it() -> None:
+def test_policy_that_was_changed_is_taken_over() -> None:
     other = Backoff(wait=wait_none(), jitter=0.0, stop=stop_after_attempt(2))
     tree = VirtualTree(process("a", shutdown=1.0), agent("b", backoff=other), started=False)
     before = noted(tree)
@@ -180,6 +183,9 @@ def test_policy_that_was_changed_is_taken_over_as_far_as_its_text_says_it() -> N
     tree.advance(1)
     tree.crash("a")
     assert tree.state("a") == "parked"
+    tree.reconfigure("b", backoff=INHERIT)
+    tree.crash("b")
+    tree.crash("b")
     root = entry_of(process("a", shutdown=1.0), agent("b", backoff=other))
     assert same(replay(before.events(), root), before)
 
@@ -200,12 +206,10 @@ def test_a_child_that_had_to_start_and_did_not_is_gone() -> None:
     tree.stop()
     found = replay(before.events(), entry_of(agent("a"), supervisor("pool", dynamic=True)))
     assert same(found, before)
-    assert found.assumptions[-1] == (
-        "bad, good, pool/bad, pool/good, late and 2 more came while the tree ran: policy is taken for the default"
-    )
+    assert found.assumptions == (NO_SEED,)
 
 
-def test_one_that_came_with_a_policy_of_its_own_does_what_the_log_says() -> None:
+def test_one_that_came_with_a_policy_of_its_own_keeps_it() -> None:
     tree = VirtualTree(agent("a"), started=False)
     before = noted(tree)
     own = Backoff(wait=wait_fixed(0.3), jitter=0.0, stop=stop_after_attempt(3))
@@ -230,34 +234,105 @@ def test_one_that_came_with_a_policy_of_its_own_does_what_the_log_says() -> None
         ("restarted", 0.3, ""),
         ("parked", None, "failed 3 times in a row"),
     ]
-    assert late[0].inputs.backoff == "not known: what it decided is taken from the log"
-    assert found.assumptions[-1] == (
-        "late, ends, s, ruled came while the tree ran: policy is taken for what the log says that it decided"
-    )
+    assert late[0].inputs.backoff == str(own)
+    assert found.assumptions == (NO_SEED,)
     assert "escalated" in found.why("a")
 
 
-def test_a_supervisor_that_came_with_a_window_of_its_own_is_named_where_that_shows() -> None:
-    tree = VirtualTree(agent("a"), started=False)
-    before = noted(tree)
-    tree.register("", supervisor("s", agent("x"), max_restarts=0))
-    tree.crash("s/x")
-    divergence = replay(before.events(), entry_of(agent("a"))).divergence
-    assert str(divergence).endswith("(assumed: s came while the tree ran: policy is taken for the default)")
-
-
-def test_policy_that_no_text_says_decides_what_the_log_says() -> None:
+def test_a_backoff_that_no_text_says_decides_what_the_log_says() -> None:
     tree = VirtualTree(agent("a"), agent("b"), started=False)
     before = noted(tree)
-    tree.reconfigure("a", backoff=THREE)
+    own = Backoff(wait=lambda state: 0.125 * state.attempt_number, stop=stop_after_attempt(3), jitter=0.0)
+    tree.reconfigure("a", backoff=own)
     for _ in range(3):
         tree.crash("a")
         tree.advance(1)
-    found = replay(before.events(), entry_of(agent("a"), agent("b")))
+    found = replay(before.events())
     assert same(found, before)
+    assert [(one.outcome, one.delay) for one in found.decisions] == [
+        ("restarted", 0.125),
+        ("restarted", 0.25),
+        ("parked", None),
+    ]
+    assert found.decisions[0].inputs.backoff == str(own)
+    assert found.assumptions[-1] == (
+        "the log does not say all of the backoff of a: what it decided is taken from the log"
+    )
+
+
+def test_a_log_tells_alone_what_it_tells_with_the_tree() -> None:
+    tree: list[ChildEntry] = [agent("a", backoff=THREE)]
+    tree += [supervisor("s", agent("x"), max_restarts=1, strategy="one_for_all")]
+    events = log_of(tree, Crash("a", at=10.0, every=5.0, times=3), Crash("s/x", at=20.0, every=2.0, times=3))
+    alone, found = replay(events), replay(events, tree)
+    assert (alone.divergence, alone.assumptions) == (None, ())
+    assert (alone.decisions, alone.commands) == (found.decisions, found.commands)
+    assert [alone.why(path) for path in ("", "a", "s", "s/x")] == [found.why(path) for path in ("", "a", "s", "s/x")]
+
+
+def test_the_beginning_of_a_log_is_enough() -> None:
+    inner = supervisor("inner", agent("y"), depends_on=["z"])
+    tree: list[ChildEntry] = [agent("a", depends_on=["s"]), agent("b"), supervisor("t")]
+    tree.insert(1, supervisor("s", agent("x"), inner, agent("z")))
+    events = log_of(tree, Crash("s/x", at=10.0, every=5.0, times=2))
+    for end in range(6, len(events)):
+        assert replay(events[:end]).divergence is None, end
+    with pytest.raises(SpecError, match="ends before it has named all 5 agents: give more of it, or the tree"):
+        replay(events[:5])
+
+
+def test_a_tree_that_was_stopped_before_it_started_is_replayed_from_its_log() -> None:
+    tree = VirtualTree(agent("a"), supervisor("s", agent("x"), agent("z")), agent("b"), started=False)
+    tree.stop()
+    before = noted(tree)
+    assert same(replay(before.events()), before)
+
+
+def test_one_that_was_stopped_while_it_waited_for_its_restart_no_longer_held_that_up() -> None:
+    entry = agent("a", shutdown=0.5, watchdog=0.5, backoff=Backoff(wait=wait_fixed(1), jitter=0.0))
+    tree = VirtualTree(entry, started=False)
+    tree.stubborn.add("a")
+    tree.beats["a"] = (0.0, "")
+    before = noted(tree)
+    tree.advance(1.2)
+    assert tree.state("a") == "wedged"
+    tree.end("a", NORMAL)
+    tree.advance(0.1)
+    tree.stop_agent("a")
+    assert len(tree.events("ALL_AGENTS_TERMINATED")) == 2
+    assert same(replay(before.events(), entry_of(entry)), before)
+
+
+def test_a_log_of_an_earlier_version_needs_the_tree() -> None:
+    tree: list[ChildEntry] = [agent("a", backoff=THREE), supervisor("s", agent("x"))]
+    events = [earlier(event) for event in log_of(tree, Crash("a", at=10.0, every=5.0, times=3))]
+    with pytest.raises(SpecError, match="of an earlier version, and say nothing of policies: give the tree as well"):
+        replay(events)
+    found = replay(events, tree)
+    assert (found.divergence, found.assumptions) == (None, ())
     assert [one.outcome for one in found.decisions] == ["restarted", "restarted", "parked"]
-    assert found.decisions[0].inputs.backoff == str(THREE)
-    assert found.assumptions[-1] == ("policy that the log does not say is taken for what the log says that it decided")
+
+
+def test_in_a_log_of_an_earlier_version_the_policy_of_those_that_came_is_the_default() -> None:
+    tree = VirtualTree(agent("a"), started=False)
+    before = noted(tree)
+    tree.register("", agent("late"))
+    tree.crash("late")
+    events = [earlier(event) for event in before.events()]
+    found = replay(events, entry_of(agent("a")))
+    assert same(found, before)
+    assert found.assumptions[-1] == "the log does not say the policy of late: it is taken for the default"
+
+
+def earlier(event: Event) -> Event:
+    """Return an event as it was read from a file of a version that did not say policies."""
+    written = to_json(event)["data"]
+    for name in ("policy", "policies", "settings", "has_rounds"):
+        written.pop(name, None)
+    return replace(event, data=data_from_json(event.type, written))
+
+
+# What a log does not say
 
 
 def test_what_a_hook_has_left_out_of_the_tree_is_left_out() -> None:

@@ -16,7 +16,7 @@ from orchestree_testing.asgi_client import AsgiClient
 from orchestree_testing.process_agents import Sleeper
 from orchestree_testing.trees import PATIENCE, AsyncDoes, Custom, Does, Switch, a_tree, add, crash, never, wait_for
 from replay_support import Noted
-from tenacity import stop_after_attempt, wait_fixed
+from tenacity import RetryCallState, stop_after_attempt, wait_fixed
 
 from orchestree import AgentEntry, Backoff, EventType, Orchestrator, Replay, Rule, Shutdown, StartError, replay
 from orchestree.agents.base import BaseAgent
@@ -38,15 +38,21 @@ class Live:
         self.noted: list[Noted] = []
 
     def check(self, tree: Orchestrator, make: Callable[[], Orchestrator]) -> Replay:
-        """Replay the log of a tree that has ended with a new one, and compare what was commanded."""
-        found = replay(tree.history(limit=None), make())
-        assert found.divergence is None, str(found.divergence)
+        """Replay the log of a tree that has ended, alone and with a new one, and compare what was commanded."""
+        events = tree.history(limit=None)
+        alone, found = replay(events), replay(events, make())
+        for one in (alone, found):
+            assert one.divergence is None, str(one.divergence)
+            self._compare(one)
+        assert [one.outcome for one in alone.decisions] == [one.outcome for one in found.decisions]
+        return found
+
+    def _compare(self, found: Replay) -> None:
         commanded = [one.command for one in self.noted[0].commands]
         replayed = [one.command for one in found.commands]
         for number, (one, other) in enumerate(zip_longest(commanded, replayed)):
             assert one == other, f"command {number} was {one}, and is {other} in the replay"
         assert commanded
-        return found
 
 
 @pytest.fixture
@@ -214,9 +220,62 @@ def test_commands_of_the_program(live: Live) -> None:
         tree.register_agent(Does, "late")
         tree.stop_agent("late")
         tree.stop_agent("late")
+    assert live.check(tree, make).assumptions == ()
+
+
+def own_wait(state: RetryCallState) -> float:
+    """Wait longer each time, in a way that no text says."""
+    return 0.01 * state.attempt_number**2
+
+
+def own_stop(state: RetryCallState) -> bool:
+    return state.attempt_number > 4
+
+
+OWN = Backoff(wait=own_wait, stop=own_stop)
+
+
+def test_policy_that_came_and_changed_while_the_tree_ran(live: Live) -> None:
+    switch, other = Switch(), Switch()
+
+    def make() -> Orchestrator:
+        tree = a_tree(backoff=Backoff(wait=own_wait, jitter=0.0))
+        add(tree, "a", **other.hooks())
+        waits = tree.add_supervisor("waits", strategy="rest_for_one", depends_on=["done"])
+        add(waits, "x")
+        add(tree, "done", lambda agent: agent.sleep(0.2))
+        return tree
+
+    tree = make()
+    with tree:
+        group = tree.add_supervisor("group", strategy="one_for_all", max_restarts=2, max_seconds=60.0)
+        group.register_agent(Does, "b", params=switch.hooks())
+        group.register_agent(AsyncDoes, "c", depends_on=["b"], significant=False)
+        inner = group.add_supervisor("inner", strategy="dependents", backoff=SOON)
+        inner.register_agent(Does, "d", params={"execute": crash}, backoff=LIMITED)
+        pool = tree.add_supervisor("pool", dynamic=True, max_children=3, max_restarts=100)
+        pool.start_child(AgentEntry(Does, "own", backoff=OWN, params={"execute": crash}))
+        wait_for(tree, E.AGENT_PARKED, "group/inner/d")
+        wait_for(tree, E.AGENT_PARKED, "pool/own")
+        for count in range(1, 5):
+            switch.throw()
+            other.throw()
+            wait_for(tree, E.AGENT_READY, "group/b", count=count + 1)
+            wait_for(tree, E.AGENT_READY, "a", count=count + 1)
+        tree.reconfigure("a", backoff=OWN, shutdown=1.0)
+        tree.reconfigure("group", max_restarts=50, strategy="one_for_one", backoff=LIMITED)
+        wait_for(tree, E.SUPERVISOR_READY, "waits")
+        switch.throw()
+        other.throw()
+        wait_for(tree, E.AGENT_PARKED, "a")
+        wait_for(tree, E.AGENT_READY, "group/b", count=6)
     found = live.check(tree, make)
+    assert [one.outcome for one in found.decisions if one.path == "group/b"][2:3] == ["escalated"]
     assert found.assumptions == (
-        "pool/one, pool/two, pool/three, late, bad and 2 more came while the tree ran: policy is taken for the default",
+        "the log does not say all of the backoff of pool/own, a: what it decided is taken from the log",
+    )
+    assert replay(tree.history(limit=None)).assumptions == (
+        "the log does not say all of the backoff of /, pool/own, a: what it decided is taken from the log",
     )
 
 
@@ -334,6 +393,7 @@ def test_a_history_file_with_floods_of_messages(live: Live, tmp_path: Path) -> N
     with tree:
         wait_for(tree, E.AGENT_PARKED, "floods")
     events = HistoryReader(file).query(EventQuery(limit=None))
-    found = replay(events, make())
+    for tree_given in (None, make()):
+        found = replay(events, tree_given)
     assert found.divergence is None
     assert [one.command for one in found.commands] == [one.command for one in live.noted[0].commands]

@@ -39,11 +39,12 @@ def stories(draw: st.DrawFn) -> Story:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("with_tree", [False, True])
 @settings(max_examples=300, deadline=None)
-@given(stories())
-def test_the_log_of_a_simulation_replayed_gives_the_same_commands(story: Story) -> None:
+@given(story=stories())
+def test_the_log_of_a_simulation_replayed_gives_the_same_commands(story: Story, with_tree: bool) -> None:
     events, blueprint, noted = log_of(story)
-    found = replay_of(events, blueprint)
+    found = replay_of(events, blueprint if with_tree else None)
     for event in events[-30:]:
         note(f"{event.seq} {event.monotonic} {event.type} {event.path} {event.data}")
     assert found.divergence is None, str(found.divergence)
@@ -55,11 +56,12 @@ OUTCOMES = {"restart": "restarted", "park": "parked", "terminate": "finished", "
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("with_tree", [False, True])
 @settings(max_examples=150, deadline=None)
-@given(stories())
-def test_what_is_told_of_a_decision_is_what_the_log_says(story: Story) -> None:
+@given(story=stories())
+def test_what_is_told_of_a_decision_is_what_the_log_says(story: Story, with_tree: bool) -> None:
     events, blueprint, _ = log_of(story)
-    found = replay_of(events, blueprint)
+    found = replay_of(events, blueprint if with_tree else None)
     decisions = {one.number: one for one in found.decisions}
     for event in events:
         note(f"{event.seq} {event.monotonic} {event.type} {event.path} {event.data}")

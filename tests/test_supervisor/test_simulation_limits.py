@@ -256,7 +256,7 @@ def test_a_bad_until_is_an_error(until: object) -> None:
         ([agent()], {"max_events": 0}, "max_events=0: must be a whole number, 1 or more"),
         ([agent(), "w: crash at 1s"], {}, "faults='w: crash at 1s': must be a list of faults"),
         ([agent(), Crash("w", at=1.0)], {}, "must be a list of faults"),
-        ([agent(), [7]], {}, "faults: 7: must be a fault, or a line such as 'worker: crash every 7s'"),
+        ([agent(), [7]], {}, "7: must be a fault, or a line such as 'worker: crash every 7s'"),
         ([agent(), ["w: crush at 1s"]], {}, "did you mean 'crash'"),
         ([Worker], {}, "must be an Orchestrator, an AgentEntry, a SupervisorEntry or a list of entries"),
         ([Orchestrator], {}, "must be an Orchestrator, an AgentEntry, a SupervisorEntry or a list of entries"),

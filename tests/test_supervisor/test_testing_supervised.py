@@ -400,7 +400,7 @@ MISTAKES = [
         "crash('worker'): cannot happen to 'worker': executor='thread', and cause='oom' happens to process agents only",
     ),
     (lambda t: t.crash("worker", exit_code=0), SpecError, "exit_code=0: must be a whole number, 1 or more"),
-    (lambda t: t.strike(3), SpecError, "3: must be a fault, or a line such as 'worker: crash at 10s'"),
+    (lambda t: t.strike(3), SpecError, "3: must be a fault, or a line such as 'worker: crash every 7s'"),
     (
         lambda t: t.run("worker: crash at 0s"),
         SpecError,
@@ -413,7 +413,11 @@ MISTAKES = [
         SpecError,
         "check(): name what must hold, such as check(never_two_live, recovers_within(60))",
     ),
-    (lambda t: t.check(3), SpecError, "check(3): must be an invariant, such as recovers_within(60)"),
+    (
+        lambda t: t.check(3),
+        SpecError,
+        "check(3): must be an invariant: a function that takes the tree, such as recovers_within(60)",
+    ),
     (lambda t: t.__enter__(), NotRunning, "a supervised tree starts once: call supervised() again"),
 ]
 
@@ -472,8 +476,8 @@ def test_the_clock_refuses_to_go_on_after_too_many_events() -> None:
 @pytest.mark.parametrize(
     ("faults", "duration", "message"),
     [
-        ("worker: crash at 1s", 1.0, "faults='worker: crash at 1s': must be a list of faults, or of lines such as"),
-        ([3], 1.0, "3: must be a fault, or a line such as 'worker: crash at 10s'"),
+        ("worker: crash at 1s", 1.0, "faults='worker: crash at 1s': must be a list of faults, such as"),
+        ([3], 1.0, "3: must be a fault, or a line such as 'worker: crash every 7s'"),
         (["worker crash"], 1.0, "fault 'worker crash': a colon must follow the path"),
         ([], -1.0, "duration=-1.0: must be a finite number of seconds, 0 or more"),
     ],

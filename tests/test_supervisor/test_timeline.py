@@ -52,7 +52,8 @@ worker       5        5         4  3 min 10 s  79.2%  3 min 8 s  parked at 52 s:
 api          2        1         1           -      -          -  ready
 
  10 s  CRASHED  worker        for the first time: RuntimeError: simulated
- 52 s  PARKED   worker        failed 5 times in a row; stays down until it is started by hand
+ 52 s  PARKED   worker        failed 5 times in a row; stays down until it
+                              is started by hand
 2 min  CRASHED  api           for the first time: RuntimeError: simulated
 
 Ran to the end (4m); 1 parked.
@@ -73,8 +74,10 @@ AGENT   STARTS  CRASHES  RESTARTS         DOWN  SHARE      LONGEST  AT THE END
 worker       4        4         3  23 h 56 min  99.8%  23 h 56 min  stopped
 api          1        0         0  23 h 56 min  99.8%  23 h 56 min  stopped
 
- 3 min 8 s  CRASHED  worker        for the first time: RuntimeError: simulated
-3 min 11 s  GAVE UP  orchestrator  too many restarts in a short time, the last one for worker
+ 3 min 8 s  CRASHED  worker        for the first time: RuntimeError:
+                                   simulated
+3 min 11 s  GAVE UP  orchestrator  too many restarts in a short time, the
+                                   last one for worker
 3 min 11 s  STOPPED  orchestrator  exit code 70
 
 The tree fell after 3 min 11 s: the root supervisor gave up, worker was one restart too many (max_restarts 3 in 5s).
@@ -94,7 +97,8 @@ AGENT             STARTS  CRASHES  RESTARTS        DOWN  SHARE     LONGEST  AT T
 ingest/db             48       47        47  20 min 2 s  33.4%  20 min 2 s  ready
 ingest/collector       2        0         1  20 min 2 s  33.4%  20 min 2 s  ready
 
-10 min  CRASHED  ingest/db     for the first time: ConnectionError: what it needs is down (simulated)
+10 min  CRASHED  ingest/db     for the first time: ConnectionError: what it
+                               needs is down (simulated)
 
 Ran to the end (1h); nothing is parked, failed or wedged.
 """
@@ -136,7 +140,8 @@ deaf         1        0         0   40 s  66.7%     40 s  wedged at 25 s
 worker       2        1         1  5.1 s   8.5%    5.1 s  ready
 
 20 s  CRASHED  worker        for the first time: RuntimeError: simulated
-25 s  WEDGED   deaf          did not stop in time and cannot be killed (another one of its group failed)
+25 s  WEDGED   deaf          did not stop in time and cannot be killed
+                             (another one of its group failed)
 
 Ran to the end (1m); 1 wedged.
 """
@@ -158,7 +163,8 @@ sensor-7        1        0         0     -       -        -  ready
 sensor-20      25       24        24     -       -        -  ready
 sensor-41     963      962       962   1 d  100.0%      1 d  starting
 
-1 min  CRASHED  sensor-41     for the first time: setup() did not return within 60 s (in setup)
+1 min  CRASHED  sensor-41     for the first time: setup() did not return
+                              within 60 s (in setup)
   1 h  CRASHED  sensor-20     for the first time: RuntimeError: simulated
 
 Ran to the end (1d); 1 starting, 1 hanging unnoticed.
@@ -262,7 +268,36 @@ def test_a_tree_that_ends_at_once_has_no_chart() -> None:
 def test_long_paths_are_shortened_from_the_left() -> None:
     tree = SupervisorEntry("measurements", children=[SupervisorEntry("laboratory", children=[entry("collector")])])
     text = told(simulate([tree], [], until="1h"))
-    assert "..s/laboratory/collector  ====" in text
+    assert "\n../laboratory/collector  ====" in text
+    assert "\nmeasurements/laboratory/collector  ====" in told(simulate([tree], [], until="1h"), 200)
+
+
+def alike() -> Simulation:
+    """Return a simulation of agents with long names that differ at their beginning or in the middle."""
+    name = "the-worker-of-the-partition-in-the-north"
+    children = [SupervisorEntry(f"part-{number}", children=[entry(name)]) for number in range(3)]
+    regions = [entry(f"{kind}-worker-of-region-{place}-in-the-west") for place, kind in enumerate(("pay", "mail"))]
+    faults = ["/: crash at 10m", f"{regions[0].name}: down from 40m to 50m"]
+    return simulate([*children, *regions, entry(name)], faults, until="1h")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_two_agents_have_the_same_name_however_it_is_shortened(width: int) -> None:
+    blocks = told(alike(), width).split("\n\n")
+    shown = [line.split()[0] for line in blocks[1].splitlines()[1:]]
+    assert len({*shown}) == len(shown) == 6
+    assert max(map(len, shown)) <= width // 3
+    assert [line.split()[0] for line in blocks[3].splitlines()[1:]] == shown
+    assert {line.split()[3] for line in blocks[4].splitlines() if "CRASHED" in line} == {*shown}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_what_happened_is_told_in_columns_and_lines_that_are_not_too_long(width: int) -> None:
+    lines = told(alike(), width).split("\n\n")[4].splitlines()
+    assert max(map(len, lines)) <= width
+    begins = [line.index("for the") for line in lines if "for the" in line]
+    assert len({*begins}) <= 1
+    assert "".join(" ".join(lines).split()).count("forthefirsttime:RuntimeError:simulated") == 6
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -18,7 +18,7 @@ from orchestree.supervisor.events import Command
 from orchestree.supervisor.inputs import Input, Reconfigure, RestartChild, StartChild, StopChild, StopTree
 from orchestree.supervisor.permissions import Who
 from orchestree.supervisor.plain import plain
-from orchestree.supervisor.reconfiguring import policy_changes
+from orchestree.supervisor.policy_text import policy_changes
 from orchestree.supervisor.spec import ChildEntry
 from orchestree.supervisor.states import RUNNING_STATES, AgentState
 from orchestree.supervisor.tree import AgentNode, SupervisorNode, walk

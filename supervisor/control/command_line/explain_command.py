@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -44,13 +46,14 @@ def explain(
     def use(orchestrator: Orchestrator) -> int:
         from orchestree.supervisor.explaining import explain
 
-        from .explain_text import explanation_lines
+        from .explain_text import WIDTH, explanation_lines
 
         explanation = explain(orchestrator, "" if path == "/" else path)
         if as_json:
             print_json(asdict(explanation))
         else:
-            for line in explanation_lines(explanation):
+            columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+            for line in explanation_lines(explanation, min(columns, WIDTH)):
                 click.echo(line)
         return Exit.FAILED if is_check and explanation.warnings else Exit.DONE
 

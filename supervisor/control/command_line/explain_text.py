@@ -1,4 +1,4 @@
-"""An explanation as text for people, at most 100 columns wide."""
+"""An explanation as text for people."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from orchestree.agents.ends import Cause
-from orchestree.supervisor.phrases import counted, listed, ordinal
+from orchestree.supervisor.phrases import counted, listed, ordinal, short_duration
 from orchestree.supervisor.simulation.explained.courses import SHOWN_DELAYS
-from orchestree.supervisor.simulation.explained.policy_words import seconds
 
 from .human import printable
 
@@ -29,13 +28,25 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 WIDTH: Final = 100
+"""Longer lines are hard to read, however wide a terminal is."""
+LEAST_WIDTH: Final = 40
 _INDENT: Final = " " * 12
 _NAMED: Final = 3
 """More agents than that in one block are named by the first and the last."""
 
 
-def explanation_lines(explanation: Explanation) -> Iterator[str]:
-    """Yield the lines: the warnings, then the supervisors, then the agents; those that are alike stand together."""
+def explanation_lines(explanation: Explanation, width: int = WIDTH) -> Iterator[str]:
+    """Yield the lines: the warnings, then the supervisors, then the agents; those that are alike stand together.
+
+    Args:
+        explanation: what is told.
+        width: characters of a line, 40 or more; titles may be longer.
+    """
+    for line in _lines(explanation):
+        yield from _wrapped(line, max(width, LEAST_WIDTH))
+
+
+def _lines(explanation: Explanation) -> Iterator[str]:
     agents, supervisors = len(explanation.agents), len(explanation.supervisors)
     kinds = [counted(agents, "agent"), counted(supervisors, "supervisor")]
     of_what = ", ".join(kinds) if supervisors else explanation.path
@@ -84,21 +95,23 @@ def _together(paths: Sequence[str]) -> str:
     return f"{paths[0]} ... {paths[-1]} ({len(paths)})"
 
 
-def _wrapped(head: str, text: str) -> list[str]:
-    """Return one row: what it is about, and beside it the text, as many lines as it takes."""
-    return textwrap.wrap(
-        printable(text),
-        WIDTH,
-        initial_indent=f"  {head}".ljust(len(_INDENT)),
-        subsequent_indent=_INDENT,
-        break_on_hyphens=False,
-    )
+def _line(head: str, text: str) -> str:
+    """Return one row, however long: what it is about, and beside it the text."""
+    return f"  {head}".ljust(len(_INDENT)) + printable(text)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a row as many lines, whose text stands below each other; titles stay as they are."""
+    head, text = line[: len(_INDENT)], line[len(_INDENT) :]
+    if not head.startswith("  "):
+        return [line]
+    return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
 def _warning(same: Sequence[Warned]) -> Iterator[str]:
     yield f"warning: {same[0].name}: {_together([one.path for one in same])}"
-    yield from _wrapped("problem", same[0].problem)
-    yield from _wrapped("advice", same[0].advice)
+    yield _line("problem", same[0].problem)
+    yield _line("advice", same[0].advice)
 
 
 def _children(one: SupervisorExplained) -> str:
@@ -114,13 +127,13 @@ def _supervisor(one: SupervisorExplained) -> Iterator[str]:
     if one.all_fail is not None and one.all_stay_down is not None:
         alone = listed(tuple(path.rpartition("/")[2] for path in one.ended_by)) or "no child"
         drawn = ", with the delays that were drawn here" if one.is_sample else ""
-        yield from _wrapped("one fails", f"again and again, in whatever rhythm: {alone} can end it alone{drawn}")
+        yield _line("one fails", f"again and again, in whatever rhythm: {alone} can end it alone{drawn}")
         at_once = f"once, at one moment: {_ended(one.all_fail)}; at each start after it: {_ended(one.all_stay_down)}"
-        yield from _wrapped("all fail", at_once)
+        yield _line("all fail", at_once)
     if one.gives_up is None:
-        yield from _wrapped("gives up", "then the tree has ended, with exit code 70")
+        yield _line("gives up", "then the tree has ended, with exit code 70")
     else:
-        yield from _wrapped("gives up", "again and again, each time as soon as it is ready:")
+        yield _line("gives up", "again and again, each time as soon as it is ready:")
         yield from _row(one.gives_up, one.policy.has_stop)
         yield from _restarts(one.restarts)
         yield from _touched(one.touched)
@@ -128,9 +141,9 @@ def _supervisor(one: SupervisorExplained) -> Iterator[str]:
 
 def _ended(shared: Shared) -> str:
     if shared.ends_after_s is None:
-        return f"it goes on, for {seconds(shared.watched_s)} at least" if shared.watched_s else "it goes on"
+        return f"it goes on, for {short_duration(shared.watched_s)} at least" if shared.watched_s else "it goes on"
     with_it = ", and the tree with it" if shared.tree_ends else ""
-    return f"it ends by the {ordinal(shared.failures)} failure, after {seconds(shared.ends_after_s)}{with_it}"
+    return f"it ends by the {ordinal(shared.failures)} failure, after {short_duration(shared.ends_after_s)}{with_it}"
 
 
 def _agents(alike: Sequence[AgentExplained]) -> Iterator[str]:
@@ -140,7 +153,7 @@ def _agents(alike: Sequence[AgentExplained]) -> Iterator[str]:
     yield from _policy(one.policy)
     yield from _row(one.fails, one.policy.has_stop)
     if one.fails_in_setup is not None:
-        yield from _wrapped("in setup", "failing there is another matter:")
+        yield _line("in setup", "failing there is another matter:")
         yield from _row(one.fails_in_setup, one.policy.has_stop)
     yield from _restarts(one.restarts)
     yield from _touched(one.touched)
@@ -156,21 +169,21 @@ def _policy(policy: PolicyWords) -> Iterator[str]:
         f"stop {stop}" if stop[0].isalpha() else f"stop within {stop}",
         *([f"watchdog {policy.watchdog}"] if policy.watchdog else []),
     ]
-    yield from _wrapped("policy", "; ".join(told))
+    yield _line("policy", "; ".join(told))
     if policy.rules:
-        yield from _wrapped("rules", "; ".join(policy.rules))
+        yield _line("rules", "; ".join(policy.rules))
     if policy.backoff:
-        yield from _wrapped("backoff", policy.backoff)
+        yield _line("backoff", policy.backoff)
 
 
 def _row(forecast: Forecast, has_stop: bool) -> Iterator[str]:
     """Yield the delays, and the end of them."""
     longest, shortest = forecast.longest, forecast.shortest
     if longest.is_sample or shortest.is_sample:
-        yield from _wrapped("samples", "its policy draws by itself: delays, times and counts are others each time")
+        yield _line("samples", "its policy draws by itself: delays, times and counts are others each time")
     if delays := _delays(longest, shortest):
-        yield from _wrapped("delays", delays)
-    yield from _wrapped("ends", _end(longest, shortest, has_stop))
+        yield _line("delays", delays)
+    yield _line("ends", _end(longest, shortest, has_stop))
 
 
 def _restarts(restarts: Restarts | None) -> Iterator[str]:
@@ -180,7 +193,7 @@ def _restarts(restarts: Restarts | None) -> Iterator[str]:
         told = f"at most {restarts.most:,} a minute by its own failures, in whatever rhythm"
     else:
         told = f"{restarts.most:,} a minute, of what was tried; there may be more"
-    yield from _wrapped("restarts", told)
+    yield _line("restarts", told)
 
 
 def _delays(longest: Course, shortest: Course) -> str:
@@ -189,11 +202,11 @@ def _delays(longest: Course, shortest: Course) -> str:
         found = [course.delays_s[place] for course in (shortest, longest) if place < len(course.delays_s)]
         shown.append(_range(found[0], found[-1]))
     more = len(longest.delays_s) == SHOWN_DELAYS and longest.largest_delay_s > longest.delays_s[-1]
-    return ", ".join(shown) + (f" ... up to {seconds(longest.largest_delay_s)}" if more else "")
+    return ", ".join(shown) + (f" ... up to {short_duration(longest.largest_delay_s)}" if more else "")
 
 
 def _range(least: float, most: float) -> str:
-    low, high = seconds(min(least, most)), seconds(max(least, most))
+    low, high = short_duration(min(least, most)), short_duration(max(least, most))
     if low == high:
         return high
     return f"{low.removesuffix('s')}-{high}" if max(least, most) < 60 else f"{low} to {high}"
@@ -210,13 +223,13 @@ def _end(longest: Course, shortest: Course, has_stop: bool) -> str:
 
 def _one_end(course: Course, has_stop: bool) -> str:
     moment = _moment(course)
-    return _told(moment, seconds(moment.after_s), course) if moment else _without_end(course, has_stop)
+    return _told(moment, short_duration(moment.after_s), course) if moment else _without_end(course, has_stop)
 
 
 def _without_end(course: Course, has_stop: bool) -> str:
     if course.not_restarted:
         return "by its first failure: it does not come back"
-    still = f"still restarted after {course.failures:,} failures in a row, {seconds(course.lasted_s)}"
+    still = f"still restarted after {course.failures:,} failures in a row, {short_duration(course.lasted_s)}"
     return still if has_stop else f"never parks, as there is no `stop`: {still}"
 
 
@@ -238,7 +251,7 @@ def _told(moment: Consequence, after: str, course: Course) -> str:
         return f"{told}, and with it the tree"
     if course.tree_ends is not None:
         falls = course.tree_ends
-        return f"{told}; the tree by the {ordinal(falls.failure)}, after {seconds(falls.after_s)}"
+        return f"{told}; the tree by the {ordinal(falls.failure)}, after {short_duration(falls.after_s)}"
     return f"{told}; comes back with it, again and again" if course.goes_on else f"{told}; in the end it stays down"
 
 
@@ -252,9 +265,10 @@ def _touched(touched: Touched) -> Iterator[str]:
         many = len(touched.stopped)
         told.append(f"stops all {many} siblings" if many > 1 else f"stops {touched.stopped[0]}, its only sibling")
     elif touched.stopped:
-        told.append(f"stops {listed(touched.stopped)}, in this order")
+        order = ", in this order" if len(touched.stopped) > 1 else ""
+        told.append(f"stops {listed(touched.stopped)}{order}")
     else:
         told.append("stops nobody else")
     if touched.waiting:
         told.append(f"cannot start while it is down: {listed(touched.waiting)}")
-    yield from _wrapped("a failure", "; ".join(told))
+    yield _line("a failure", "; ".join(told))

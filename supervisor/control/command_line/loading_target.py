@@ -42,6 +42,8 @@ class BadTarget(click.ClickException):
     exit_code = BAD_CONFIGURATION
 
 
+_TARGET: Final = click.argument("target", shell_complete=complete_file)
+
 _ON_SETTINGS: Final = """\
 --set goes before --config, that before variables, they before the code. KEY is a field of
 Orchestrator.Config (max_workers=4, history=none), agents.PATH.FIELD, for a field of the agent's
@@ -54,25 +56,38 @@ nor those that `before_start` adds.
 
 def takes_target(command: _Function) -> _Function:
     """Give a command ``target arguments settings file``: its TARGET, and what can be set from outside of its code."""
-    return _taking(command)
+    return _taking(command, _TARGET)
 
 
 def takes_target_and_path(command: _Function) -> _Function:
     """Give a command what `takes_target` does, and ``path`` behind the TARGET: empty if none is given."""
-    return _taking(command, with_path=True)
+    return _taking(command, click.argument("path", default=""), _TARGET)
 
 
-def _taking(command: _Function, *, with_path: bool = False) -> _Function:
-    behind_target = [click.argument("path", default="")] if with_path else []
+def takes_tree(command: _Function) -> _Function:
+    """Give a command what `takes_target` does, with its TARGET as the option ``--tree``: None if none is given."""
+    return _taking(
+        command,
+        click.option(
+            "--tree",
+            "target",
+            metavar="TARGET",
+            shell_complete=complete_file,
+            help="Whose policies decide; not started.",
+        ),
+    )
+
+
+def _taking(command: _Function, *target: Callable[[_Function], _Function]) -> _Function:
     command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\n{_ON_SETTINGS}"
     for decorate in (
         click.option("--config", "file", metavar="FILE.toml", help="The same keys as tables: [agents.writer-a]."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one field; can be repeated."),
         click.argument("arguments", nargs=-1),
-        *behind_target,
-        click.argument("target", shell_complete=complete_file),
     ):
         command = decorate(command)
+    for decorate_with_target in target:
+        command = decorate_with_target(command)
     return command
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 
 from .exit_codes import Command, Exit, Failed
 from .human import clock, printable
-from .loading_target import given_settings, load_quietly, takes_target_and_path
+from .loading_target import BadTarget, given_settings, load_quietly, takes_tree
 from .tables import as_json, print_json, print_table
 
 if TYPE_CHECKING:
@@ -32,58 +33,78 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 
 
 @click.command(cls=Command)
-@takes_target_and_path
-@click.option(
-    "--history",
-    "history",
-    metavar="FILE",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Of the orchestrator's history; it may be running.",
-)
+@click.argument("history", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", default="")
+@takes_tree
 @click.option("--run", metavar="ID", help="Of this run of the orchestrator; the default is the latest.")
 @click.option(
     "--at", metavar="WHEN", callback=_moment, help="10m or '10m ago', 03:12, or an ISO time; the default is the end."
 )
 @as_json
+@click.pass_context
 def replay(
-    target: str,
+    context: click.Context,
+    history: Path,
     path: str,
     arguments: tuple[str, ...],
+    target: str | None,
     settings: tuple[str, ...],
     file: str | None,
-    history: Path,
     run: str | None,
     at: float | None,
     as_json: bool,
 ) -> None:
     """Tell why PATH was restarted, or was not, and what was decided from.
 
-    The events of a run are told once more to the code that decides, with the policies of TARGET, which must be those
-    that the run had. Without PATH: a table of what was decided about each end. Nothing is started.
+    FILE is the history of an orchestrator, which may be running. The events of a run, which say its policies, too, are
+    told once more to the code that decides. Without PATH: a table of what was decided about each end. Nothing is
+    started.
 
-    PATH is an agent or a supervisor; / is the root. ARGUMENTS for TARGET come behind it.
+    PATH is an agent or a supervisor; / is the root. With --tree the policies are those of TARGET, to see where they
+    would have decided something else, and for backoffs with functions of yours; ARGUMENTS for TARGET come behind PATH.
 
-    Exit codes: 0 done, 1 the history cannot be read, or this tree would not have decided all of it, 78 bad TARGET,
+    Exit codes: 0 done, 1 the history cannot be read, or something else would have been decided, 78 bad TARGET,
     configuration or PATH.
     """
-    given = given_settings(settings, file)
     if at is not None and not path:
         raise click.UsageError("--at needs a PATH")
+    if target is None and (arguments or settings or file is not None):
+        raise click.UsageError("ARGUMENTS, --set and --config need a --tree")
+    given = given_settings(settings, file)
     events = _events(history, run)
 
-    def use(orchestrator: Orchestrator) -> int:
+    def use(orchestrator: Orchestrator | None) -> int:
         from orchestree.supervisor.replaying import replay
 
         found = replay(events, orchestrator)
-        lines = found.why("" if path == "/" else path, at).splitlines() if path else []
+        lines = _why(found, path, at) if path else []
         if as_json:
             print_json(_as_json(found, lines) if path else {"run": events[0].run, **_as_json(found)})
         else:
             _print(found, lines)
         return Exit.DONE if found.divergence is None else Exit.FAILED
 
-    load_quietly(target, arguments, given, use)
+    if target is not None:
+        load_quietly(target, arguments, given, use)
+    context.exit(_from_the_log(history, use))
+
+
+def _from_the_log(history: Path, use: Callable[[None], int]) -> int:
+    from orchestree.strategies.errors import SpecError
+
+    try:
+        return use(None)
+    except SpecError as error:
+        raise Failed(f"{history}: {error} (--tree)") from None
+
+
+def _why(found: Replay, path: str, at: float | None) -> list[str]:
+    from orchestree.strategies.errors import NotFound
+
+    try:
+        return found.why("" if path == "/" else path, at).splitlines()
+    except NotFound as error:
+        raise BadTarget(str(error)) from None
 
 
 def _events(file: Path, run: str | None) -> list[Event]:

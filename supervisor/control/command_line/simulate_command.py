@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH: Final = 80
 """Characters of a line where there is no terminal."""
+MOST_WIDTH: Final = 1000
 
 
 def _seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:
@@ -32,7 +35,24 @@ def _seconds(context: click.Context, parameter: click.Parameter, text: str) -> f
     try:
         return seconds_of("until", text)
     except SpecError as error:
-        raise click.BadParameter(str(error)) from None
+        raise click.BadParameter(str(error).removeprefix("until=")) from None
+
+
+def _whole_number(
+    least: int | None = None, most: int | None = None
+) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """Return what reads a whole number from `least` to `most`."""
+    within = "" if least is None else f", {least} or more" if most is None else f", {least} to {most:,}"
+
+    def read(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+        if text is None:
+            return None
+        number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,1000}", text) else None
+        if number is None or (least is not None and number < least) or (most is not None and number > most):
+            raise click.BadParameter(f"{text!r}: must be a whole number{within}")
+        return number
+
+    return read
 
 
 def _fault(line: str, place: str = "") -> Fault:
@@ -54,9 +74,12 @@ def _faults_of_file(context: click.Context, parameter: click.Parameter, file: Pa
     if file is None:
         return []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise click.BadParameter(f"{file}: {error.strerror}") from None
+    except ValueError:
+        example = "right is, for example, a line such as 'worker: crash every 7s'"
+        raise click.BadParameter(f"{file}: is no text (UTF-8); {example}") from None
     said = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, start=1)]
     return [_fault(line, f"{file}:{number}: ") for number, line in said if line]
 
@@ -82,16 +105,25 @@ def _faults_of_file(context: click.Context, parameter: click.Parameter, file: Pa
 @click.option(
     "--until", default="1h", metavar="TIME", callback=_seconds, help="Time to simulate: 90, 24h, 1h30m.  [1h]"
 )
-@click.option("--seed", default=0, metavar="N", help="Of everything random; the same one, the same output.  [0]")
+@click.option(
+    "--seed",
+    default="0",
+    metavar="N",
+    callback=_whole_number(),
+    help="Of everything random; the same one, the same output.  [0]",
+)
 @click.option(
     "--max-events",
-    default=DEFAULT_MAX_EVENTS,
+    default=str(DEFAULT_MAX_EVENTS),
     metavar="N",
-    type=click.IntRange(1),
+    callback=_whole_number(1),
     help=f"Stop when so many have happened, or moments that led to none.  [{DEFAULT_MAX_EVENTS}]",
 )
 @click.option(
-    "--width", metavar="N", type=click.IntRange(40), help="Characters of a line of the chart.  [the terminal's, or 80]"
+    "--width",
+    metavar="N",
+    callback=_whole_number(40, MOST_WIDTH),
+    help="Characters of a line of the chart.  [the terminal's, or 80]",
 )
 @click.option("--check", "must_be_well", is_flag=True, help="Exit code 1 unless all is well at the end.")
 @as_json

@@ -14,14 +14,13 @@ from orchestree.agents.ends import Cause
 from orchestree.strategies.restart import Restart
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.entry_fields import has_rounds
-from orchestree.supervisor.phrases import listed, ordinal
+from orchestree.supervisor.phrases import listed, ordinal, short_duration
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 
 from .courses import Course
 from .parts import LONGEST, SHORTEST
 from .places import backoff_of
-from .policy_words import seconds
 from .probing import Exhausted, Prober
 from .shared_failures import restarts_at_once
 
@@ -84,7 +83,7 @@ def _exhaustible_windows(prober: Prober, paths: Iterable[str]) -> dict[str, tupl
         soonest = min(ends.values(), key=lambda end: end.after_s)
         names = listed(tuple(path.rpartition("/")[2] for path in ends))
         who = f"{names} (each)" if len(ends) > 1 else names
-        when = f"{ordinal(soonest.failure)} failure after {seconds(soonest.after_s)}"
+        when = f"{ordinal(soonest.failure)} failure after {short_duration(soonest.after_s)}"
         problem = f"{who} alone ends it{_rhythm(soonest)}: {when}, {_window(entry)} allowed"
         advice = "a larger max_restarts, a backoff with longer delays or stable_after, or a `stop` that comes first"
         found[parent] = (Warned(name="exhaustible-window", path=parent, problem=problem, advice=advice),)
@@ -94,14 +93,14 @@ def _exhaustible_windows(prober: Prober, paths: Iterable[str]) -> dict[str, tupl
 def _rhythm(end: Exhausted) -> str:
     if len(end.bursts) == 1:
         return " by failing in setup()" if end.kind == "setup" else ""
-    pause, most = seconds(end.stable_after_s), max(end.bursts)
+    pause, most = short_duration(end.stable_after_s), max(end.bursts)
     if most == 1:
         return f" by failing each {pause} (its stable_after)"
     return f" by failing in bursts of up to {most}, {pause} of being ready (its stable_after) between them"
 
 
 def _window(entry: SupervisorEntry) -> str:
-    return f"{entry.max_restarts} restarts in {seconds(entry.max_seconds)}"
+    return f"{entry.max_restarts} restarts in {short_duration(entry.max_seconds)}"
 
 
 def _shared_failure(prober: Prober, path: str, entry: SupervisorEntry) -> Iterator[Warned]:
@@ -128,11 +127,11 @@ def _shutdown_of_children(prober: Prober, path: str, entry: SupervisorEntry) -> 
     if longer:
         what = f"{longer[0].name} may take {_for(longer[0].shutdown)} to stop"
     else:
-        what = f"its children, stopped one by one, may take {seconds(needed)} together"
+        what = f"its children, stopped one by one, may take {short_duration(needed)} together"
     yield Warned(
         name="shutdown-longer-than-parents",
         path=path,
-        problem=f"{what}, its own shutdown is {seconds(entry.shutdown)}: what is left then is killed",
+        problem=f"{what}, its own shutdown is {short_duration(entry.shutdown)}: what is left then is killed",
         advice=f'shutdown="infinity"{"" if longer else f" or {needed:g}"} here, or less for the children',
     )
 
@@ -142,7 +141,7 @@ def _longer(shutdown: float | str, parent: SupervisorEntry) -> bool:
 
 
 def _for(shutdown: float | str) -> str:
-    return "for ever" if isinstance(shutdown, str) else seconds(shutdown)
+    return "for ever" if isinstance(shutdown, str) else short_duration(shutdown)
 
 
 def _unreachable_give_up(prober: Prober, path: str, entry: AgentEntry, settings: Settings) -> Iterator[Warned]:
@@ -156,9 +155,9 @@ def _unreachable_give_up(prober: Prober, path: str, entry: AgentEntry, settings:
         why = f"no `stop`: still restarted after {course.failures:,} failures in a row"
         advice = "a stop in its backoff, such as stop_after_attempt(5)"
     elif backoff.stable_after <= uptime:
-        rhythm = f"failing each {seconds(uptime)} (its interval)" if uptime else "failing at once each time"
-        why = f"{rhythm} never adds up: {seconds(backoff.stable_after)} of being ready starts the count anew"
-        advice = f"stable_after above {seconds(uptime)}"
+        rhythm = f"failing each {short_duration(uptime)} (its interval)" if uptime else "failing at once each time"
+        why = f"{rhythm} never adds up: {short_duration(backoff.stable_after)} of being ready starts the count anew"
+        advice = f"stable_after above {short_duration(uptime)}"
     else:
         return  # it has a `stop`, which may be reached by more failures than were tried
     yield Warned(
@@ -190,10 +189,10 @@ def _short_stable_after(prober: Prober, path: str, entry: AgentEntry, settings: 
             name="stable-after-below-delay",
             path=path,
             problem=(
-                f"waits up to {seconds(largest)}, but {seconds(backoff.stable_after)} of being ready already "
-                "starts its delays anew"
+                f"waits up to {short_duration(largest)}, but {short_duration(backoff.stable_after)} of being ready "
+                "already starts its delays anew"
             ),
-            advice=f"a stable_after of {seconds(largest)} or more, or delays that grow less",
+            advice=f"a stable_after of {short_duration(largest)} or more, or delays that grow less",
         )
 
 
@@ -215,4 +214,4 @@ def _ends_at_once(prober: Prober, path: str) -> Iterator[Warned]:
 
 def _most(course: Course) -> str:
     most = course.restarts_per_minute
-    return f"{most:,} or more" if most >= course.failures - 1 else f"{most:,}"
+    return f"at least {most:,}" if most >= course.failures - 1 else f"{most:,}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from typing import Final
 from orchestree.strategies.backoff import DEFAULT_WAIT, Backoff
 from orchestree.strategies.restart import AutoShutdown, Restart
 from orchestree.strategies.rules import Rule
+from orchestree.supervisor.phrases import short_duration
 from orchestree.supervisor.spec import AgentEntry, ShutdownTime, SupervisorEntry
 
 _RESTART: Final = MappingProxyType(
@@ -64,8 +64,8 @@ def words_for_agent(entry: AgentEntry, parent: SupervisorEntry, backoff: Backoff
         has_stop=backoff is not None and backoff.stop is not None,
         rules=_rules(backoff),
         shutdown=_shutdown(entry.shutdown),
-        start_timeout=None if entry.start_timeout is None else seconds(entry.start_timeout),
-        watchdog=None if entry.watchdog is None else seconds(entry.watchdog),
+        start_timeout=None if entry.start_timeout is None else short_duration(entry.start_timeout),
+        watchdog=None if entry.watchdog is None else short_duration(entry.watchdog),
         significant=entry.significant,
     )
 
@@ -79,28 +79,15 @@ def words_for_supervisor(entry: SupervisorEntry, backoff: Backoff | None, *, is_
         has_stop=not is_root and backoff is not None and backoff.stop is not None,
         rules=() if is_root else _rules(backoff),
         shutdown=_shutdown(entry.shutdown),
-        window=f"at most {entry.max_restarts} restarts in {seconds(entry.max_seconds)}",
+        window=f"at most {entry.max_restarts} restarts in {short_duration(entry.max_seconds)}",
         auto_shutdown=None if entry.auto_shutdown is AutoShutdown.NEVER else entry.auto_shutdown.value,
         significant=entry.significant,
     )
 
 
-def seconds(number: float) -> str:
-    """Return ``0s``, ``0.19s``, ``42s``, ``3m 20s``, ``5h 1m`` or ``2d 3h``."""
-    if number == math.inf:
-        return "for ever"
-    if number < 60:
-        return f"{number:.2g}s" if number < 0.1 else f"{number:.2f}".rstrip("0").rstrip(".") + "s"
-    whole = round(number)
-    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            rest = whole % size // below
-            return f"{whole // size}{unit}" + (f" {rest}{smaller}" if rest else "")
-    return f"{whole}s"
-
-
 def _shutdown(time: ShutdownTime) -> str:
-    return {"brutal_kill": "by a kill at once", "infinity": "without a limit"}.get(str(time)) or seconds(float(time))
+    said = {"brutal_kill": "by a kill at once", "infinity": "without a limit"}.get(str(time))
+    return said or short_duration(float(time))
 
 
 def _backoff(backoff: Backoff | None) -> str:
@@ -109,7 +96,7 @@ def _backoff(backoff: Backoff | None) -> str:
     wait = "at once, then from 0.25s doubled up to 30s" if backoff.wait is DEFAULT_WAIT else _named(backoff.wait)
     jitter = f", up to {backoff.jitter:.0%} shorter" if backoff.jitter else ""
     gives_up = f", given up on ({backoff.on_give_up}) by {_named(backoff.stop)}" if backoff.stop else ""
-    return f"{wait}{jitter}; anew after {seconds(backoff.stable_after)} ready{gives_up}"
+    return f"{wait}{jitter}; anew after {short_duration(backoff.stable_after)} ready{gives_up}"
 
 
 def _named(policy: Callable[..., object]) -> str:

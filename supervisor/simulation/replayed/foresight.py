@@ -26,6 +26,9 @@ _ENDS: Final = frozenset(
     {EventType.AGENT_CRASHED, EventType.AGENT_RESTARTING, EventType.AGENT_PARKED}
     | {EventType.AGENT_TERMINATED, EventType.SUPERVISOR_TERMINATED}
 )
+_ACTIVITY: Final = frozenset(
+    {EventType.AGENT_QUEUED, EventType.AGENT_STARTING, EventType.AGENT_RESTARTING, EventType.ALL_AGENTS_TERMINATED}
+)
 
 
 class Foresight:
@@ -91,6 +94,11 @@ class Foresight:
     def has_stops(self) -> bool:
         """Return whether the log tells in the decision that begins here that a run is to stop, or does not."""
         return any(event.type in (EventType.AGENT_WEDGED, EventType.AGENT_STOPPING) for event in self.decision())
+
+    def was_empty(self) -> bool:
+        """Return whether the log has told that nothing runs, and not since then that something does."""
+        before = (self._steps[place].type for place in range(self.place - 1, -1, -1))
+        return next((one for one in before if one in _ACTIVITY), None) is EventType.ALL_AGENTS_TERMINATED
 
     def following(self) -> Iterator[Event]:
         """Yield the rest of the log, from the event that is being explained."""

@@ -3,72 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from orchestree.supervisor.events import (
     AgentHung,
+    AgentRegistered,
     AgentStopping,
+    Command,
     Event,
     EventType,
+    OrchestratorStarted,
     OrchestratorStopping,
     PolicyChanged,
     StopCause,
 )
-from orchestree.supervisor.inputs import Input, Reconfigure, RegisterChild, StartTree, StopTree
+from orchestree.supervisor.inputs import Input, Reconfigure, StartTree, StopTree
 from orchestree.supervisor.tree import AgentNode
 from orchestree.supervisor.world import World
 
-from . import entries
 from .answers import Answers
+from .foresight import Foresight
 from .inputs_of_core import OUTSIDE_CAUSES, input_of
+from .logged_policy import LoggedPolicy
+from .logged_tree import came
 
 _FIRST: Final = frozenset({EventType.ORCHESTRATOR_STARTED, EventType.AGENT_REGISTERED, EventType.COMMAND})
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What the core was told.
-
-    Attributes:
-        inputs: in this order.
-        assumption: what of it the log does not say.
-        came: path of a child that came while the tree ran; empty if none did.
-    """
-
-    inputs: tuple[Input, ...] = ()
-    assumption: str = ""
-    came: str = ""
-
-
 def given_for(
-    world: World, event: Event, following: Iterable[Event], answers: Answers, policy_of: entries.PolicyOf | None
-) -> Given:
-    """Return what `event`, the first of the `following`, says that the core was told; nothing, if it does not say.
-
-    What it does not say of restart policies `policy_of` makes; None: it is taken for the default.
-    """
+    world: World, event: Event, foresight: Foresight, answers: Answers, policy: LoggedPolicy
+) -> tuple[Input, ...]:
+    """Return what `event`, at which `foresight` stands, says that the core was told; nothing, if it does not say."""
+    given: Input | None
     node = world.nodes.get(event.path)
     match event.data:
+        case OrchestratorStarted():
+            return *_stopped_before(foresight.following()), StartTree()
         case PolicyChanged(changes):
-            fields, unknown = entries.changed_fields(world, event.path, changes, policy_of)
-            assumption = f"{event.path!r}: {', '.join(unknown)}: what that is, is not known" if unknown else ""
-            return Given((Reconfigure(event.path, fields),), assumption)
+            given = Reconfigure(event.path, policy.fields(event.path, {one.field: one.new for one in changes}))
         case AgentHung():
-            found = answers.hung(world, event, event.data)
-            return Given() if found is None else Given((found,))
+            given = answers.hung(world, event, event.data)
         case AgentStopping(StopCause.MEMORY) if isinstance(node, AgentNode):
             is_overdue = node.watch is not None and "recycling" in node.watch.deadlines
-            return Given() if is_overdue else Given((answers.excess(node),))
-    match event.type:
-        case EventType.ORCHESTRATOR_STARTED:
-            return Given((*_stopped_before(following), StartTree()))
-        case EventType.AGENT_REGISTERED:
-            return _registration(entries.registered(world, event, following, policy_of))
-        case EventType.SUPERVISOR_STARTED:
-            return _registration(entries.started_unknown(world, event, policy_of))
-    given = input_of(world, event)
-    return Given() if given is None else Given((given,))
+            given = None if is_overdue else answers.excess(node)
+        case AgentRegistered() | Command("register"):
+            given = came(world, event, foresight, policy)
+        case _:
+            given = input_of(world, event)
+    return () if given is None else (given,)
 
 
 def _stopped_before(following: Iterable[Event]) -> tuple[StopTree, ...]:
@@ -77,9 +59,3 @@ def _stopped_before(following: Iterable[Event]) -> tuple[StopTree, ...]:
     if isinstance(later, OrchestratorStopping) and later.cause in OUTSIDE_CAUSES:
         return (StopTree(later.cause, later.timeout_s),)
     return ()
-
-
-def _registration(came: RegisterChild | None) -> Given:
-    if came is None:
-        return Given()
-    return Given((came,), came=f"{came.parent}/{came.entry.name}" if came.parent else came.entry.name)

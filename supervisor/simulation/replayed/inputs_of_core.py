@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from orchestree.supervisor.events import (
     AgentRestarting,
     AgentStarting,
     AgentTerminated,
+    AllAgentsTerminated,
     Command,
     Event,
     EventType,
@@ -51,7 +52,7 @@ REPORTED: Final = frozenset(
 def input_of(world: World, event: Event) -> Input | None:
     """Return what led to `event`, the first of a decision; None if it does not say that.
 
-    Registrations and changes of policy are not its matter, see `entries`.
+    Registrations and changes of policy are not its matter, see `given`.
     """
     run, node = RunId(event.path, event.incarnation), world.nodes.get(event.path)
     match event.data:
@@ -103,19 +104,26 @@ def silent_ends(world: World, path: str) -> Iterator[RunEnded]:
         yield RunEnded(run=run, reason=NORMAL)
 
 
-def ended_meanwhile(world: World, decision: Iterable[Event]) -> Iterator[RunEnded]:
+def ended_meanwhile(world: World, decision: Iterable[Event], was_empty: Callable[[], bool]) -> Iterator[RunEnded]:
     """Yield the ends of runs that could not be ended, without which the core would decide something else.
 
     Args:
         world: before the decision.
-        decision: what the log says of it: who starts anew with its group, and who is not well when the tree has ended.
+        decision: what the log says of it: who starts anew with its group, who is not well when the tree has ended, and
+            that nothing runs (any more, so one that is stopped waited for its restart, and did not hold that up).
+        was_empty: whether the log has said that before, and nothing since that shows it to have changed.
     """
+    delayed: list[RunEnded] = []
     for event in decision:
         node = world.nodes.get(event.path)
         match event.data:
             case AgentStarting() if isinstance(node, AgentNode) and node.after_wedge is AgentState.BACKOFF:
                 if node.group is not None and not node.group.started:
                     yield RunEnded(run=RunId(event.path, node.incarnation), reason=NORMAL)
+            case AgentTerminated() if isinstance(node, AgentNode) and node.after_wedge is AgentState.BACKOFF:
+                delayed.append(RunEnded(run=RunId(event.path, node.incarnation), reason=NORMAL))
+            case AllAgentsTerminated() if delayed and was_empty():
+                yield delayed[0]
             case OrchestratorStopped(unhealthy=unhealthy):
                 yield from (
                     ended

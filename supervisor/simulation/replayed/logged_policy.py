@@ -1,34 +1,85 @@
-"""A policy that is not known, and decides what the log says that was decided. Pure."""
+"""Policy as a log says it; a backoff with a user's code in it, which no log says, decides what the log says. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
+from orchestree.agents.ends import SHUTDOWN, Cause
 from orchestree.strategies.backoff import Backoff, Streak, Verdict
 from orchestree.strategies.rules import Action, Failure
+from orchestree.supervisor.decision import Again, Decision, GiveUp, Park
+from orchestree.supervisor.entry_fields import INHERIT, BackoffChoice
 from orchestree.supervisor.events import (
     AgentCrashed,
     AgentParked,
     AgentRestarting,
-    AgentTerminated,
     OrchestratorStopping,
     PolicyChanged,
     RestartCause,
     SupervisorRestarting,
+    SupervisorStarted,
     SupervisorTerminated,
 )
-from orchestree.supervisor.states import AgentState
+from orchestree.supervisor.policy_text import INHERITED
 
 from .foresight import Foresight
-
-NOT_KNOWN: Final = "not known: what it decided is taken from the log"
+from .policy_reading import backoff_of, value_of
 
 _STABLE: Final = re.compile(r"stable_after=([0-9.]+)")
+_BY_RULE: Final = "a rule says so"
+_RAISED: Final = "its backoff policy raised "
+
+
+class LoggedPolicy:
+    """Reads policy out of a log.
+
+    Attributes:
+        is_said: whether the log says policy; those of earlier versions do not.
+        not_computed: paths of those whose backoff decides what the log says, as that does not say all of it; of the
+            root if it is that of all who have none of their own.
+        assumed: paths of those whose policy the log does not say; it is taken for the default.
+    """
+
+    def __init__(self, foresight: Foresight, *, is_said: bool) -> None:
+        """Read what `foresight` looks at."""
+        self.is_said = is_said
+        self.not_computed: dict[str, None] = {}
+        self.assumed: dict[str, None] = {}
+        self._foresight = foresight
+        self._default: str | None = None
+        """Text of the backoff of the whole tree, if that cannot be computed."""
+
+    def settings(self, said: Mapping[str, str]) -> dict[str, object]:
+        """Return the fields of `Settings` that the log says.
+
+        A backoff that cannot be computed is none of them: then all who inherit it have one each.
+        """
+        text = said.get("backoff", "None")
+        self._default = text if text != "None" and backoff_of(text) is None else None
+        return self.fields("", {name: one for name, one in said.items() if name != "backoff" or not self._default})
+
+    def fields(self, path: str, policy: Mapping[str, str]) -> dict[str, object]:
+        """Return the fields of the child at `path` that `policy` says, as an entry takes them."""
+        return {
+            name: self._backoff(path, text) if name == "backoff" else value_of(text) for name, text in policy.items()
+        }
+
+    def _backoff(self, path: str, text: str) -> BackoffChoice:
+        if text == INHERITED and self._default is None:
+            return INHERIT
+        if text == "None":
+            return None
+        whose, text = ("", self._default) if text == INHERITED and self._default is not None else (path, text)
+        if (computed := backoff_of(text)) is not None:
+            return computed
+        self.not_computed[whose] = None
+        return LoggedBackoff(self._foresight, path, text)
 
 
 class LoggedBackoff(Backoff):
-    """Stands for the policy of a child that came while the tree ran, or of which only the text is known."""
+    """Decides about one child what the log says that was decided."""
 
     __slots__ = ("_foresight", "_path", "_text")
     _foresight: Foresight
@@ -36,11 +87,9 @@ class LoggedBackoff(Backoff):
     _text: str
 
     def __init__(self, foresight: Foresight, path: str, text: str) -> None:
-        """Answer for the child at `path`; `text` is all that the log says of the policy, if it says anything."""
-        text = text or NOT_KNOWN
+        """Decide about the child at `path`; `text` is what the log says of the policy."""
         stable = _STABLE.search(text)
-        default = foresight.world.settings.backoff or Backoff()
-        super().__init__(jitter=0.0, stable_after=float(stable[1]) if stable else default.stable_after)
+        super().__init__(jitter=0.0, stable_after=float(stable[1]) if stable else Backoff().stable_after)
         for name, value in (("_path", path), ("_foresight", foresight), ("_text", text)):
             object.__setattr__(self, name, value)  # a policy cannot be changed
 
@@ -52,50 +101,67 @@ class LoggedBackoff(Backoff):
         return self._text
 
     def action_for(self, failure: Failure | None) -> Action | None:
-        """Return what a rule must have said, as far as the log shows a difference."""
-        if self._decided() == "escalate" and self._ending() == "escalated":
-            return "escalate"
-        return "park" if self._parked().startswith("a rule says so") else None
+        """Return what a rule must have said, as far as that makes a difference."""
+        match self._decided():
+            case GiveUp(Cause.ESCALATED):
+                return "escalate"
+            case Park(why) if why.startswith(_BY_RULE):
+                return "park"
+            case _:
+                return None
 
     def verdict(self, streak: Streak, failure: Failure | None, now: float, draw: float) -> Verdict:
-        """Return the delay that the log tells, or that it gives up."""
-        decided = self._decided()
-        return Verdict(decided == "park", decided if isinstance(decided, float) else 0.0)
-
-    def _decided(self) -> float | str:
-        """Return what the log says next: the delay of a restart, ``park`` or ``escalate``."""
-        event = self._foresight.coming()
-        if event is None or event.path != self._path:
-            return "park"  # of a supervisor, nothing tells that
-        match event.data:
-            case AgentCrashed(report=report) if report.decision == "restart":
-                return report.delay_s or 0.0
-            case AgentRestarting(RestartCause.FAILURE, delay) | SupervisorRestarting(delay=delay):
-                return delay
-            case PolicyChanged(delay=float(delay)):
-                return delay
-            case AgentCrashed(report=report):
-                return report.decision
-            case AgentTerminated(state=AgentState.STOPPED):
-                return "escalate"
+        """Return the delay that the log tells, or that it gives up; raise what it says that was raised."""
+        match self._decided():
+            case Again(delay):
+                return Verdict(False, delay + self._foresight.world.now - now)
+            case Park(why) if why.startswith(_RAISED):
+                name, _, message = why.removeprefix(_RAISED).partition(": ")
+                raise type(name, (Exception,), {})(message)
+            case Park():
+                return Verdict(True, 0.0)
             case _:
-                return "park"
+                return Verdict(False, 0.0)  # the window says what follows
 
-    def _parked(self) -> str:
-        for event in self._foresight.following():
-            if event.path == self._path and isinstance(event.data, AgentParked):
-                return event.data.why
-        return ""
+    def _decided(self) -> Decision:
+        """Return what the log says next."""
+        event = self._foresight.coming()
+        data = event.data if event is not None and event.path == self._path else None
+        match data:
+            case AgentCrashed(report=report) if report.decision == "restart":
+                return Again(report.delay_s or 0.0, 0.0)
+            case (
+                AgentRestarting(RestartCause.FAILURE, delay)
+                | SupervisorRestarting(delay=delay)
+                | PolicyChanged(delay=float(delay))
+            ):
+                return Again(delay, 0.0)
+            case AgentCrashed(report=report) if report.decision == "park":
+                return self._parked()
+            case AgentParked():
+                return self._parked()
+            case _:
+                return self._given_up(is_told=data is not None)
 
-    def _ending(self) -> str:
-        """Return why the supervisor ends that ends next above the child."""
+    def _parked(self) -> Park:
+        parked = (one.data for one in self._foresight.following() if one.path == self._path)
+        return next((Park(data.why) for data in parked if isinstance(data, AgentParked)), Park(""))
+
+    def _given_up(self, *, is_told: bool) -> Park | GiveUp:
+        """Return why its supervisor ends, if that is because of the child; of a supervisor nothing tells that it parks.
+
+        `is_told`: that it is so is known, even if the log ends before.
+        """
         parent = self._path.rpartition("/")[0]
+        found: Park | GiveUp = GiveUp(Cause.ESCALATED) if is_told else Park("")
         for event in self._foresight.following():
             match event.data:
-                case SupervisorTerminated(reason) if event.path == parent:
-                    return str(reason.cause)
-                case OrchestratorStopping(cause) if not parent:
-                    return cause
+                case SupervisorTerminated(reason, offender) if event.path == parent:
+                    return GiveUp(Cause(reason.cause)) if offender == self._path and reason != SHUTDOWN else Park("")
+                case OrchestratorStopping(cause) if not parent and cause in (Cause.MAX_RESTARTS, Cause.ESCALATED):
+                    found = GiveUp(Cause(cause))
+                case SupervisorStarted() if event.path == self._path:
+                    return Park("")
                 case _:
                     pass
-        return ""
+        return found

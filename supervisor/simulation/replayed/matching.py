@@ -36,7 +36,7 @@ _DECIDED: Final = MappingProxyType(
         made.AgentParked: ("why", "attempt", "reason"),
         made.AgentWedged: ("cause",),
         made.AllAgentsTerminated: ("left_waiting",),
-        made.PolicyChanged: ("changes", "delay"),
+        made.PolicyChanged: ("delay",),
         made.Command: ("name",),
     }
 )

@@ -27,7 +27,7 @@ class Divergence:
     """Where a log and the core part.
 
     Attributes:
-        event: the first of the log that the core, with this tree, would not have decided.
+        event: the first of the log that the core would not have decided, with the tree that is replayed.
         would: what it would have decided instead; None: nothing.
         differs: in what, if it would have decided on an event of the same type about the same run.
         hint: what may be the reason, in words; empty if nothing is known.
@@ -47,7 +47,7 @@ class Divergence:
         else:
             instead = f"decides: {_line(self.would)}"
         hint = f" ({self.hint})" if self.hint else ""
-        return f"event {self.event.seq}: {_line(self.event)}; with this tree the core {instead}{hint}"
+        return f"event {self.event.seq}: {_line(self.event)}; replayed, the core {instead}{hint}"
 
 
 def _line(event: Event) -> str:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from orchestree.strategies.errors import OrchestreeError
 from orchestree.supervisor.core import Core
-from orchestree.supervisor.events import AgentQueued, Event, EventType, ServiceFailed
+from orchestree.supervisor.events import AgentQueued, Event, EventType, OrchestratorStarted, ServiceFailed
 from orchestree.supervisor.inputs import (
     Emit,
     Input,
@@ -33,11 +32,12 @@ from .answers import Answers
 from .asked import AskedFor
 from .decisions import EndDecided, Inputs, decision_in, inputs_of
 from .foresight import Foresight
-from .given import Given, given_for
+from .given import given_for
 from .guided_deadlines import GuidedDeadlines
 from .inputs_of_core import REPORTED, ended_meanwhile, silent_ends
 from .log import NOT_DECIDED, is_asked
-from .logged_policy import LoggedBackoff
+from .logged_policy import LoggedPolicy
+from .logged_tree import tree_of
 from .matching import SAME_MOMENT, agrees, divergence_at
 from .replay_result import Commanded, Divergence
 
@@ -62,47 +62,42 @@ class Replayer:
         decisions: about ended children so far.
         divergence: where the log and the core part; None if they do not.
         assumptions: what the log does not say, and what was taken for it.
+        policy: what it says of policies.
         taken: how many events of `steps` agree.
-        came: paths of the children that came while the tree ran; those below them are not named.
-        is_unsure: whether something was taken for something of policies that the log does not say.
         steps: what the core has decided, as the log says it, and what it was asked through the control API.
     """
 
     def __init__(
         self,
-        blueprint: Blueprint,
         log: Sequence[Event],
+        blueprint: Blueprint | None,
         seeded: Callable[[int], Callable[[], float]],
-        *,
-        believes: bool = False,
     ) -> None:
         """Build the tree.
 
         Args:
-            blueprint: of it.
             log: that is replayed.
+            blueprint: of the tree; None: as the log says it.
             seeded: makes the source of jitter that belongs to a seed.
-            believes: restart policies that the log does not say decide what it says that they decided. How often was
-                drawn for them is not known, so all that was drawn is computed from the delays.
 
         Raises:
-            SpecError: the tree breaks a rule.
+            SpecError: the tree breaks a rule, or the log does not say enough of it.
         """
         self.steps = tuple(event for event in log if event.type not in NOT_DECIDED)
         self.commands: list[Commanded] = []
         self.decisions: list[EndDecided] = []
         self.divergence: Divergence | None = None
         self.assumptions: list[str] = []
-        self.came: list[str] = []
-        self.is_unsure = False
         self.taken = 0
         self._answers = Answers(self.steps)
         self._foresight = Foresight(self.steps)
-        seed = getattr(self.steps[0].data, "seed", None)
-        if seed is None:
+        started = self.steps[0].data
+        assert isinstance(started, OrchestratorStarted)
+        if started.seed is None:
             self._assume("the log has no seed: what was drawn is computed from the delays")
-        draw = self._foresight.draw if seed is None or believes else seeded(seed)
-        self._policy_of = partial(LoggedBackoff, self._foresight) if believes else None
+        draw = self._foresight.draw if started.seed is None else seeded(started.seed)
+        self.policy = LoggedPolicy(self._foresight, is_said=bool(started.policies))
+        blueprint = blueprint or tree_of(self.steps, self.policy)
         has_choices = self._foresight.has_choices or blueprint.settings.choose_next is not None
         settings = replace(
             blueprint.settings,
@@ -158,11 +153,11 @@ class Replayer:
         now, due = event.monotonic, self._deadlines.telling()
         # What is due with or after a deadline that has led to the event has fired together with it.
         self._let_pass(due if due is not None and now - LATE_S < due <= now else now, also_then=False)
-        if event.type in REPORTED or self._given(event).inputs:
+        if event.type in REPORTED or self._given(event):
             self._let_pass(now, also_then=True)
         if self._expected:
             return
-        for ended in ended_meanwhile(self._world, self._foresight.decision()):
+        for ended in ended_meanwhile(self._world, self._foresight.decision(), self._foresight.was_empty):
             self._tell(ended, now)
         self._note_inputs(event)
         if self._hand_in(event) or self._tell_what_it_says(event):
@@ -188,18 +183,12 @@ class Replayer:
 
     def _tell_what_it_says(self, event: Event) -> bool:
         """Tell the core what `event` says that it was told; return whether that said something."""
-        given = self._given(event)
-        if given.assumption:
-            self._assume(f"event {event.seq}: {given.assumption}")
-        if given.came:
-            self.came.append(given.came)
-        self.is_unsure = self.is_unsure or bool(given.assumption or given.came)
-        for one in given.inputs:
+        for one in self._given(event):
             self._tell(one, event.monotonic)
         return bool(self._expected)
 
-    def _given(self, event: Event) -> Given:
-        return given_for(self._world, event, self._foresight.following(), self._answers, self._policy_of)
+    def _given(self, event: Event) -> tuple[Input, ...]:
+        return given_for(self._world, event, self._foresight, self._answers, self.policy)
 
     def _free_a_slot(self, event: Event) -> bool:
         """Have a run end that could not be ended, if a slot was free in the log that is taken here."""

@@ -118,8 +118,7 @@ def row(course: Course, *, end: float, width: int) -> str:
 
 def axis(end: float, width: int) -> str:
     """Return the time axis of such rows: ``|0        |6h       |12h``, each mark where its moment is."""
-    steps = (*_STEPS, end)
-    step = next((step for step in steps if step * width / end >= LEAST_GAP), end)
+    step = next((step for step in _STEPS if step * width / end >= LEAST_GAP), end)
     marks = [" "] * width
     for count in range(int(end / step) + 1):
         begin = _place(count * step, end, width)

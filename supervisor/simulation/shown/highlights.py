@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from orchestree.supervisor.event_text import describe
@@ -14,6 +16,11 @@ from orchestree.supervisor.simulation.result import Simulation
 from orchestree.supervisor.states import AgentState
 
 MOST_LINES: Final = 16
+_LEAST_ROOM: Final = len("orchestrator")
+_VERB: Final = len("  CRASHED  ")
+_GAP: Final = "  "
+_LEAST_DETAILS: Final = 30
+"""With fewer characters to the right of the path the details go on below it."""
 _TOLD: Final = (
     (AgentState.WEDGED, EventType.AGENT_WEDGED),
     (AgentState.FAILED, EventType.AGENT_TERMINATED),
@@ -29,8 +36,8 @@ class _Moment(NamedTuple):
     type: EventType
 
 
-def highlights(simulation: Simulation) -> list[str]:
-    """Return a line for each notable thing, its first time for each path, oldest first.
+def highlights(simulation: Simulation, width: int, names: Mapping[str, str]) -> list[str]:
+    """Return what was notable, its first time for each path, oldest first, in lines of `width` characters.
 
     The middle is left out if they are many.
     """
@@ -38,21 +45,40 @@ def highlights(simulation: Simulation) -> list[str]:
     left_out = len(moments) - MOST_LINES
     if left_out > 0:
         moments = moments[: MOST_LINES // 2] + moments[-MOST_LINES // 2 :]
-    events = [event for moment in moments if (event := _find(simulation.events, moment)) is not None]
+    found = [event for moment in moments if (event := _find(simulation.events, moment)) is not None]
+    events = [replace(event, path=names[event.path] if event.path else "") for event in found]
     times = [duration(event.monotonic) for event in events]
-    width = max(map(len, times), default=0)
-    lines = [f"{time.rjust(width)}  {_told(event)}" for time, event in zip(times, events, strict=True)]
+    margin = max(map(len, times), default=0)
+    room = max([_LEAST_ROOM, *(len(event.path) for event in events)])
+    below = margin + _VERB + room + len(_GAP)
+    indent = " " * (below if width - below >= _LEAST_DETAILS else margin + _VERB)
+    told = [
+        _wrapped(f"{time:>{margin}}  {_told(event, room)}", below, indent, width)
+        for time, event in zip(times, events, strict=True)
+    ]
     if left_out > 0:
-        lines.insert(MOST_LINES // 2, f"{'...':>{width}}  {left_out} more")
-    return lines
+        told.insert(MOST_LINES // 2, [f"{'...':>{margin}}  {left_out} more"])
+    return [line for lines in told for line in lines]
 
 
-def _told(event: Event) -> str:
+def _told(event: Event, room: int) -> str:
     if isinstance(event.data, AgentCrashed):
         report = event.data.report
         phase = f" (in {report.phase})" if report.phase != "execute" else ""
-        return f"CRASHED  {event.path:<12}  for the first time: {report.message}{phase}"
-    return describe(event)
+        return f"CRASHED  {event.path:<{room}}  for the first time: {report.message}{phase}"
+    return describe(event, room=room)
+
+
+def _wrapped(line: str, details_at: int, indent: str, width: int) -> list[str]:
+    """Return the line as several if it is too long, the further ones indented."""
+    return textwrap.wrap(
+        line[details_at:] or " ",
+        width,
+        initial_indent=line[:details_at],
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [line.rstrip()]
 
 
 def _notable(simulation: Simulation) -> Iterator[_Moment]:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from orchestree.supervisor.phrases import duration
 from orchestree.supervisor.simulation.result import AgentOutcome, Simulation
 from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
 
-LONGEST_NAME: Final = 24
 _GAP: Final = "  "
-
-
-def label(path: str) -> str:
-    """Return the path, or its end if it is long; ``/`` is the root."""
-    shown = path or "/"
-    return shown if len(shown) <= LONGEST_NAME else f"..{shown[2 - LONGEST_NAME :]}"
 
 
 class _Figures(NamedTuple):
@@ -35,11 +28,11 @@ class _Figures(NamedTuple):
 _HEADS: Final = _Figures("AGENT", "STARTS", "CRASHES", "RESTARTS", "DOWN", "SHARE", "LONGEST", "AT THE END")
 
 
-def figures(simulation: Simulation, agents: Sequence[AgentOutcome]) -> list[str]:
-    """Return the lines of a table of these agents; none if there are none."""
+def figures(simulation: Simulation, agents: Sequence[AgentOutcome], names: Mapping[str, str]) -> list[str]:
+    """Return the lines of a table of these agents, called by `names`; none if there are none."""
     if not agents:
         return []
-    whole = [_HEADS, *(_figures_of(simulation, agent) for agent in agents)]
+    whole = [_HEADS, *(_figures_of(simulation, agent, names[agent.path]) for agent in agents)]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     lines = []
     for name, *numbers, at_the_end in whole:
@@ -48,9 +41,9 @@ def figures(simulation: Simulation, agents: Sequence[AgentOutcome]) -> list[str]
     return lines
 
 
-def _figures_of(simulation: Simulation, agent: AgentOutcome) -> _Figures:
+def _figures_of(simulation: Simulation, agent: AgentOutcome, name: str) -> _Figures:
     return _Figures(
-        label(agent.path),
+        name,
         str(agent.starts),
         str(agent.crashes),
         str(agent.restarts),

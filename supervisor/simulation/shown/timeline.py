@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from orchestree.agents.ends import Cause
@@ -19,13 +19,16 @@ from orchestree.supervisor.states import UNHEALTHY_STATES, AgentState
 
 from .chart import Course, Spell, axis, legend, row
 from .highlights import highlights
-from .outcome_table import figures, label
+from .labels import labels
+from .outcome_table import figures
 
 LEAST_WIDTH: Final = 40
 MOST_ROWS: Final = 20
 """With more rows the agents to which nothing happened share one line."""
 MOST_TROUBLED: Final = 20
 """Agents to which something happened and that have a row: those that were worst off."""
+_SHARE_OF_NAMES: Final = 3
+"""Longer names than this part of a line are cut."""
 _GAP: Final = "  "
 _TROUBLE: Final = UNHEALTHY_STATES | {AgentState.BACKOFF}
 _CALM: Final = frozenset({AgentState.REGISTERED, AgentState.READY, AgentState.COMPLETED, AgentState.STOPPED})
@@ -38,16 +41,18 @@ def timeline(simulation: Simulation, *, width: int = 80) -> str:
 
     Args:
         simulation: what is told.
-        width: characters of a line of the chart, at least 40; other lines may be longer.
+        width: characters of a line of the chart, at least 40; the table and single sentences may be longer.
     """
+    wide = max(width, LEAST_WIDTH)
     hangs = _hangs(simulation)
     paths = _shown(simulation, hangs)
+    names = labels([*simulation.states, *paths], wide // _SHARE_OF_NAMES)
     agents = [simulation.agents[path] for path in paths if path in simulation.agents]
     blocks = [
         [_heading(simulation)],
-        _chart(simulation, paths, hangs, max(width, LEAST_WIDTH)),
-        figures(simulation, agents),
-        highlights(simulation),
+        _chart(simulation, {path: names[path] for path in paths}, hangs, wide),
+        figures(simulation, agents, names),
+        highlights(simulation, wide, names),
         [*_idle_faults(simulation), _ending(simulation, hangs)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -97,17 +102,18 @@ def _heading(simulation: Simulation) -> str:
     return f"Simulated {span} with seed {simulation.seed}:"
 
 
-def _chart(simulation: Simulation, paths: Sequence[str], hangs: _Hangs, width: int) -> list[str]:
+def _chart(simulation: Simulation, names: Mapping[str, str], hangs: _Hangs, width: int) -> list[str]:
+    """Return a row for each path that has one of the `names`."""
     end = simulation.ended_at
-    if not paths or not end:
-        return [*_left_out(simulation, paths)]
-    margin = max(len(label(path)) for path in paths)
+    if not names or not end:
+        return [*_left_out(simulation, names)]
+    margin = max(map(len, names.values()))
     room = width - margin - len(_GAP)
-    rows = [row(_course(simulation, path, hangs.get(path, ())), end=end, width=room) for path in paths]
+    rows = [row(_course(simulation, path, hangs.get(path, ())), end=end, width=room) for path in names]
     return [
         f"{'':{margin}}{_GAP}{axis(end, room)}",
-        *(f"{label(path):{margin}}{_GAP}{signs}".rstrip() for path, signs in zip(paths, rows, strict=True)),
-        *_left_out(simulation, paths),
+        *(f"{name:{margin}}{_GAP}{signs}".rstrip() for name, signs in zip(names.values(), rows, strict=True)),
+        *_left_out(simulation, names),
         "",
         f"One character is {duration(end / room)}:",
         *legend(rows, width),
@@ -138,14 +144,15 @@ def _first_after(at: float, moments: Sequence[float]) -> float:
     return moments[place] if place < len(moments) else math.inf
 
 
-def _left_out(simulation: Simulation, paths: Sequence[str]) -> Iterator[str]:
+def _left_out(simulation: Simulation, paths: Collection[str]) -> Iterator[str]:
     others = [agent for path, agent in simulation.agents.items() if path not in paths]
     troubled = [agent for agent in others if not _is_calm(agent)]
     if len(others) > len(troubled):
         yield f"{counted(len(others) - len(troubled), 'agent')} to which nothing happened"
     if troubled:
         crashes, down_s = max(agent.crashes for agent in troubled), max(agent.down_s for agent in troubled)
-        each = f"each with at most {crashes} crashes and down for at most {duration(down_s)}"
+        how_often = "1 crash" if crashes == 1 else f"{crashes} crashes"
+        each = f"each with at most {how_often} and down for at most {duration(down_s)}"
         yield f"{counted(len(troubled), 'more agent')}, {each}"
 
 
