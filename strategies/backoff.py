@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from types import BuiltinFunctionType, FunctionType
 from typing import Final, Literal, NamedTuple
 
 from tenacity import Future, RetryCallState, wait_chain, wait_exponential, wait_none
@@ -20,6 +21,8 @@ from .rules import BUILT_IN_ACTIONS, Action, Failure, Rule
 GiveUp = Literal["park", "escalate"]
 WaitPolicy = Callable[[RetryCallState], float]
 StopPolicy = Callable[[RetryCallState], bool]
+
+_ENDLESS: Final = 1e15  # seconds; tenacity's own default for the longest wait is longer
 
 _new_tuple: Final = tuple.__new__  # half the time of a call of the class; each crash makes some
 
@@ -141,9 +144,12 @@ class Backoff:
         shown = [
             f"{field.name}={_name(value) if field.name in ('wait', 'stop') else repr(value)}"
             for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            if (value := getattr(self, field.name)) is not field.default
+            and (field.name in ("wait", "stop") or value != field.default)
         ]
-        return f"{type(self).__qualname__}({', '.join(shown)})"
+        kind = type(self)
+        name = "Backoff" if kind is Backoff else f"{kind.__module__}.{kind.__qualname__}"
+        return f"{name}({', '.join(shown)})"
 
     def action_for(self, failure: Failure | None) -> Action | None:
         """Return what the first matching rule says, the built-in ones last; None if no rule matches."""
@@ -179,13 +185,18 @@ class Backoff:
 
 
 def _name(policy: object) -> str:
-    """Return the name of a policy, with the numbers that it was made with, as exact as they are."""
-    if (name := getattr(policy, "__qualname__", None)) is not None:
-        return str(name)
+    """Return the name of a policy: of tenacity's with the numbers that it was made with, as exact as they are.
+
+    What is not tenacity's is never asked anything: its text is wanted in the middle of decisions, and nobody knows what
+    the numbers in it are.
+    """
+    kind = type(policy)
+    if kind.__module__.partition(".")[0] != "tenacity":
+        named = policy if isinstance(policy, FunctionType | BuiltinFunctionType) else kind
+        return f"{named.__module__}.{named.__qualname__}"
     known = getattr(policy, "__dict__", {})
-    numbers = {key: value for key, value in known.items() if isinstance(value, (int, float))}
-    finite = {key: value for key, value in numbers.items() if math.isfinite(value) and abs(value) < 1e9}
+    numbers = {key: value for key, value in known.items() if isinstance(value, (int, float)) and abs(value) < _ENDLESS}
     shown = ", ".join(
-        f"{key}={f'{value:g}' if float(f'{value:g}') == value else repr(value)}" for key, value in finite.items()
+        f"{key}={f'{value:g}' if float(f'{value:g}') == value else repr(value)}" for key, value in numbers.items()
     )
-    return f"{type(policy).__qualname__}({shown})" if shown else type(policy).__qualname__
+    return f"{kind.__qualname__}({shown})" if shown else kind.__qualname__

@@ -43,8 +43,8 @@ def settings_of(settings: Settings) -> dict[str, str]:
 
 
 def _differing(of: object, defaults: Mapping[str, object]) -> dict[str, str]:
-    values = ((name, getattr(of, name), default) for name, default in defaults.items())
-    return {name: _text(value) for name, value, default in values if value != default}
+    texts = ((name, _text(getattr(of, name)), _text(default)) for name, default in defaults.items())
+    return {name: text for name, text, default in texts if text != default}
 
 
 def _text(value: object) -> str:

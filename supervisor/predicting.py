@@ -83,16 +83,17 @@ def seconds_of(field: str, value: float | str) -> float:
 @contextmanager
 def without_collections() -> Iterator[None]:
     """Have nobody look for garbage meanwhile: the log is none, and to look through it again and again takes as long."""
-    if not gc.isenabled() or gc.get_freeze_count():
+    if not gc.isenabled():
         yield
         return
     gc.disable()
     try:
         yield
     finally:
-        # Counts all that was made as old, so that it is not looked through at once.
-        gc.freeze()
-        gc.unfreeze()
+        if not gc.get_freeze_count():  # what somebody else has frozen is not ours to thaw
+            # Counts all that was made as old, so that it is not looked through at once.
+            gc.freeze()
+            gc.unfreeze()
         gc.enable()
 
 

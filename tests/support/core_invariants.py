@@ -24,6 +24,7 @@ from orchestree.supervisor.inputs import (
     TreeEnded,
     UnregisterChild,
 )
+from orchestree.supervisor.order import start_order
 from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
 from orchestree.supervisor.stopping import GRACE_S
 
@@ -37,11 +38,11 @@ def data_of(effect: Answer) -> ev.EventData | None:
 
 
 def paths(entry: ChildEntry, parent: str, kind: type[ChildEntry]) -> list[str]:
-    """Return the paths of what is of `kind` in `entry`, which is registered at `parent`; parents first."""
+    """Return the paths of what is of `kind` in `entry`, registered at `parent`, in start order."""
     path = f"{parent}/{entry.name}" if parent else entry.name
     below = entry.children if isinstance(entry, SupervisorEntry) else ()
     own = [path] if isinstance(entry, kind) else []
-    return own + [each for child in below for each in paths(child, path, kind)]
+    return own + [each for child in start_order(below) for each in paths(child, path, kind)]
 
 
 class Silent:

@@ -242,7 +242,7 @@ def test_a_streak_counts_failures_from_the_first_on() -> None:
         (Backoff(wait=tenacity.wait_fixed(3), stop=stop_after_attempt(5)),
          "Backoff(wait=wait_fixed(wait_fixed=3), stop=stop_after_attempt(max_attempt_number=5))"),
         (Backoff(jitter=0.5, on_give_up="escalate"), "Backoff(jitter=0.5, on_give_up='escalate')"),
-        (Backoff(wait=delays), "Backoff(wait=delays)"),  # type: ignore[arg-type]
+        (Backoff(wait=delays), f"Backoff(wait={__name__}.delays)"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
 def test_as_text_a_policy_is_what_differs_from_the_default(backoff: Backoff, line: str) -> None:
@@ -311,3 +311,28 @@ def test_a_rule_that_could_never_match_is_refused(fields: dict[str, object], mes
     with pytest.raises(SpecError) as error:
         Rule(action="park", **fields)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+class Hostile:
+    """A policy that must not be asked anything but how long to wait."""
+
+    def __init__(self) -> None:
+        self.token, self.huge = 48151623, 10**400
+
+    def __eq__(self, other: object) -> bool:
+        raise KeyError("__eq__")
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyError(name)
+
+    def __call__(self, state: object) -> float:
+        return 1.0
+
+
+def test_of_a_policy_that_is_not_tenacitys_the_text_says_the_name_and_none_of_what_is_in_it() -> None:
+    assert str(Backoff(wait=Hostile())) == f"Backoff(wait={__name__}.Hostile)"
+
+
+def test_the_text_of_a_class_of_ones_own_is_not_that_of_the_class_that_it_is_named_after() -> None:
+    kind = type("Backoff", (Backoff,), {"__module__": "mine"})
+    assert str(kind()) == "mine.Backoff()"

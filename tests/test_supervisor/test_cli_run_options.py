@@ -13,7 +13,8 @@ from typing import Final
 
 import pytest
 
-TOOL: Final = [sys.executable, "-c", "from orchestree.supervisor.control.cli import main; main()"]
+MAIN: Final = "from orchestree.supervisor.control.cli import main; main()"
+TOOL: Final = [sys.executable, "-c", MAIN]
 DEADLINE_S: Final = 30
 
 TREE: Final = """
@@ -181,7 +182,9 @@ def test_run_says_whom_a_long_start_waits_for(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         TREE.replace("def execute", "def setup(self):\n        self.sleep(30)\n\n    def execute")
     )
-    command = [*TOOL, "run", "app.py", "--set", 'supervisors.ingest.depends_on=["writer-a"]']
+    soon = "from orchestree.supervisor.control.command_line import waiting_logged as log; log.FIRST_LINE_S = 0.1; "
+    tool = [sys.executable, "-c", soon + MAIN]
+    command = [*tool, "run", "app.py", "--set", 'supervisors.ingest.depends_on=["writer-a"]']
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         try:
             assert running.stderr

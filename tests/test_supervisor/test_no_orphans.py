@@ -23,7 +23,7 @@ from orchestree_testing.host import DEADLINE_S
 from orchestree_testing.scripts import Program, start_program
 from survivors import Household, Watch, household, is_marked, survivors
 
-ROUNDS: Final = int(os.environ.get("ORCHESTREE_TEST_ROUNDS", "3"))
+ROUNDS: Final = int(os.environ.get("ORCHESTREE_TEST_ROUNDS", "2"))
 
 IN_ROUNDS: Final = pytest.mark.parametrize("rounds", [1, pytest.param(ROUNDS, marks=pytest.mark.slow)])
 

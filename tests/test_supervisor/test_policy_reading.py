@@ -61,8 +61,8 @@ NOT_SAID = [
     Backoff(wait=wait_fixed(1) + wait_random(0, 1)),
     Backoff(wait=wait_chain(wait_fixed(1), wait_fixed(2))),
     Backoff(stop=stop_any(stop_after_attempt(2), stop_after_delay(3))),
-    Backoff(wait=wait_exponential(exp_base=1e12)),
-    Backoff(wait=wait_fixed(1e12)),
+    Backoff(wait=wait_exponential(exp_base=1e16)),
+    Backoff(wait=wait_fixed(1e16)),
     OwnBackoff(),
 ]
 

@@ -303,6 +303,20 @@ def test_one_that_was_stopped_while_it_waited_for_its_restart_no_longer_held_tha
     assert same(replay(before.events(), entry_of(entry)), before)
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ({"settings": {"gravity": "9.81"}}, "the log is of a later version, with settings unknown here: {'gravity'"),
+        ({"policies": {"s": {}}}, "the log does not say the policy of the root: give the tree as well"),
+    ],
+)
+def test_a_log_that_says_what_is_not_known_here_is_refused(said: dict[str, Any], error: str) -> None:
+    first, *rest = log_of([agent("a", backoff=THREE)], Crash("a", at=10.0))
+    assert isinstance(first.data, OrchestratorStarted)
+    with pytest.raises(SpecError, match=error):
+        replay([replace(first, data=replace(first.data, **said)), *rest])
+
+
 def test_a_log_of_an_earlier_version_needs_the_tree() -> None:
     tree: list[ChildEntry] = [agent("a", backoff=THREE), supervisor("s", agent("x"))]
     events = [earlier(event) for event in log_of(tree, Crash("a", at=10.0, every=5.0, times=3))]

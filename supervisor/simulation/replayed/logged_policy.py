@@ -27,7 +27,7 @@ from orchestree.supervisor.policy_text import INHERITED
 from .foresight import Foresight
 from .policy_reading import backoff_of, value_of
 
-_STABLE: Final = re.compile(r"stable_after=([0-9.]+)")
+_STABLE: Final = re.compile(r"stable_after=([0-9.e+-]+)")
 _BY_RULE: Final = "a rule says so"
 _RAISED: Final = "its backoff policy raised "
 

@@ -114,10 +114,16 @@ def tree_of(log: Sequence[Event], policy: LoggedPolicy) -> Blueprint:
     for event in log:
         if isinstance(event.data, SupervisorStarted):
             told.order.setdefault(event.path, event.data.children)
+    if "" not in started.policies:
+        raise SpecError("the log does not say the policy of the root: give the tree as well")
     given: dict[str, Any] = policy.settings(started.settings)
     root = told.entry("")
     assert isinstance(root, SupervisorEntry)
-    return Blueprint(root, Settings(run_mode=started.run_mode, **given))
+    try:
+        settings = Settings(run_mode=started.run_mode, **given)
+    except TypeError:
+        raise SpecError(f"the log is of a later version, with settings unknown here: {started.settings}") from None
+    return Blueprint(root, settings)
 
 
 def came(world: World, first: Event, foresight: Foresight, policy: LoggedPolicy) -> RegisterChild | None:

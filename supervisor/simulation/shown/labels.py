@@ -19,6 +19,13 @@ def labels(paths: Iterable[str], longest: int) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for label, group in same.items():
         found |= {group[0]: label} if len(group) == 1 else _by_difference(group, longest)
+    taken: set[str] = set()
+    for path, label in found.items():
+        number = 1
+        while found[path] in taken:  # as paths may that differ in two places
+            number += 1
+            found[path] = f"{label[: longest - len(str(number)) - 1]}~{number}"
+        taken.add(found[path])
     return found
 
 

@@ -15,7 +15,9 @@ from orchestree.supervisor.control.command_line.all_commands import orchestree
 
 from .scripts import Program, start_program, write
 
-TOOL: Final = ("-c", "from orchestree.supervisor.control.cli import main; main()")
+MAIN: Final = "from orchestree.supervisor.control.cli import main; main()"
+TOOL: Final = ("-c", MAIN)
+SOON: Final = "from orchestree.supervisor.control.command_line import waiting_shown as shown; shown.LINE_S = 0.1; "
 
 AGENTS: Final = """
 import os, signal, sys, threading, time
@@ -95,8 +97,8 @@ class Controlled:
         return json.loads(self.cli(*arguments, "--json", expect=expect).stdout)
 
     def start_cli(self, *arguments: str) -> Program:
-        """Start a command in a process of its own."""
-        return start_program(*TOOL, *arguments, cwd=self.folder, XDG_RUNTIME_DIR=str(self.folder))
+        """Start a command in a process of its own, which soon says whom it waits for."""
+        return start_program("-c", SOON + MAIN, *arguments, cwd=self.folder, XDG_RUNTIME_DIR=str(self.folder))
 
     def end(self) -> None:
         """Kill the program with all its agents."""
