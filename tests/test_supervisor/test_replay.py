@@ -147,6 +147,10 @@ def test_another_policy_parts_from_the_log_where_it_decides_something_else() -> 
     )
     assert [one.outcome for one in found.decisions] == ["restarted"]
     assert found.why("worker", 15.0).splitlines()[-1] == f"what came later is not told: {divergence}"
+    said = found.why("worker", 15.0).splitlines()
+    assert said[0] == found.why("worker", found.events[-1].time).splitlines()[0], "of 15 s nothing is known"
+    with pytest.raises(SpecError, match="at='03:12'"):
+        found.why("worker", "03:12")  # type: ignore[arg-type]
 
 
 def test_another_tree_parts_from_the_log_at_once() -> None:

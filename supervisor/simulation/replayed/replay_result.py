@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import Event
 from orchestree.supervisor.inputs import AskRunToStop, KillRun, RecycleRun, StartRun
@@ -82,8 +83,10 @@ class Replay:
             at: wall time, seconds since 1970 (of a simulation: virtual seconds); None: at the end of the log.
 
         Raises:
-            NotFound: nothing ever had this path.
+            NotFound: nothing ever had this path. SpecError: `at` is no such number.
         """
         from .why import explained
 
+        if at is not None and not isinstance(at, int | float):
+            raise SpecError(f"at={at!r}: must be seconds since 1970, as in an event's time")
         return "\n".join(explained(self, path, at))

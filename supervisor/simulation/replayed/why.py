@@ -54,7 +54,10 @@ class _Story:
         self._replay = replay
         self._path = path
         self._virtual = is_virtual(replay)
-        self._at = replay.events[-1].time if at is None else at
+        end = replay.events[-1].time
+        self._asked = end if at is None else at
+        # What was replayed says nothing of what came after it has parted from the log.
+        self._at = self._asked if replay.divergence is None else min(self._asked, end)
         self._events = [event for event in replay.events if event.time <= self._at]
         own = [event for event in self._events if event.path == path and not isinstance(event.data, Command)]
         self._last = own[-1] if own else None
@@ -66,7 +69,7 @@ class _Story:
         if self._last is not None:
             found += [*self._blockers(self._last), *self._reasons()]
         divergence = self._replay.divergence
-        if divergence is not None and self._at >= divergence.event.time:
+        if divergence is not None and self._asked >= divergence.event.time:
             found.append(f"what came later is not told: {divergence}")
         elif divergence is None and self._at > (end := self._replay.events[-1].time):
             found[0] = f"the log ends at {self._when(end)}: {found[0]}"
