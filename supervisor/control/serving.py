@@ -77,15 +77,18 @@ class Service:
         Raises:
             OSError: the listener has come to its end.
         """
-        loop = asyncio.get_running_loop()
         while True:
+            await _somebody_waits(listener)
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection, _ = listener.accept()
+            except BlockingIOError:  # gone again
+                continue
             except OSError as error:
                 if error.errno not in OUT_OF_RESOURCES:
                     raise
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
+            connection.setblocking(False)
             if (who := peer_of(connection)) is None:
                 connection.close()
             elif len(self.state.connections) >= self.limits.connections:
@@ -225,6 +228,20 @@ class Connection(H11Protocol):
         with suppress(OSError):
             ioctl(self.transport.get_extra_info("socket").fileno(), TIOCOUTQ, in_kernel)
         return self.transport.get_write_buffer_size() + int(struct.unpack("i", in_kernel)[0])
+
+
+async def _somebody_waits(listener: socket.socket) -> None:
+    """Return when there is a connection to take.
+
+    `loop.sock_accept` would take it, and lose it if it is cancelled at that very moment.
+    """
+    loop = asyncio.get_running_loop()
+    waits = asyncio.Event()
+    loop.add_reader(listener, waits.set)
+    try:
+        await waits.wait()
+    finally:
+        loop.remove_reader(listener)
 
 
 def seconds_for(phase: Phase, limits: Limits) -> float | None:

@@ -38,6 +38,7 @@ from control_support import (
 from orchestree.supervisor.control.limits import Limits
 from orchestree.supervisor.control.places import find_orchestrators
 from orchestree.supervisor.control.server import ControlServer
+from orchestree.supervisor.control.serving import Service
 from orchestree.supervisor.control.sockets import open_socket
 from orchestree.supervisor.file_lock import Taken
 
@@ -292,6 +293,23 @@ def test_a_running_request_may_finish_while_it_closes() -> None:
         loops.get().call_soon_threadsafe(go_on.set)
         assert read_answer(client) == "done"
         assert read_all(client) == b""
+
+
+def test_a_client_that_comes_while_it_closes_is_not_lost(tmp_path: Path) -> None:
+    """It waits at the listener, which whoever comes next may serve."""
+
+    async def cancel_as_it_comes(listener: socket.socket, client: socket.socket) -> None:
+        accepting = asyncio.create_task(Service(says_who, Limits()).accept(listener))
+        await asyncio.sleep(0)
+        client.connect(listener.getsockname())
+        await asyncio.sleep(0)  # the loop sees it now
+        asyncio.get_running_loop().call_soon(accepting.cancel)
+        await asyncio.wait({accepting})
+
+    place = open_socket("x", str(tmp_path / "x.sock"))
+    with closing(place), closing(socket.socket(socket.AF_UNIX)) as client:
+        asyncio.run(cancel_as_it_comes(place.listener, client))
+        place.listener.accept()[0].close()
 
 
 def test_idle_connections_are_not_waited_for_when_it_closes() -> None:
