@@ -41,8 +41,8 @@ def made(agent: type[BaseAgent], emit: Callable[[str, Mapping[str, object]], Non
     return make_agent(launch, emit or (lambda name, data: None))
 
 
-def run(agent: Agent) -> RunEnded:
-    return copy_context().run(run_hooks, agent, lambda: None)
+def run(agent: Agent, ready: Callable[[], None] = lambda: None) -> RunEnded:
+    return copy_context().run(run_hooks, agent, ready)
 
 
 class Idle(Agent):
@@ -368,12 +368,13 @@ def run_beating(kind: type[BaseAgent]) -> tuple[RunEnded, list[float | None], Ba
     agent = made(kind)
     agent._orchestree.pulse = beats = Beats()
 
-    async def scenario() -> RunEnded:
-        return await run_hooks_async(agent, lambda: beats.beats.append(-1.0))
+    def ready() -> None:
+        beats.beats.append(-1.0)
 
-    ended = (
-        asyncio.run(scenario()) if issubclass(kind, AsyncAgent) else run_hooks(agent, lambda: beats.beats.append(-1.0))
-    )
+    async def scenario() -> RunEnded:
+        return await run_hooks_async(agent, ready)
+
+    ended = asyncio.run(scenario()) if isinstance(agent, AsyncAgent) else run(agent, ready)
     return ended, beats.beats, agent
 
 

@@ -112,6 +112,7 @@ def test_the_tree_and_the_graph_hold_everything() -> None:
 def test_health_and_stats_tell_of_the_whole() -> None:
     with a_nested_tree() as tree, AsgiClient(tree) as client:
         wait_for(tree, E.AGENT_RESTARTING, "broken")
+        wait_for(tree, E.AGENT_MESSAGE, "in/x")  # the last event that comes by itself
         health = client.get("/v1/health").json
         assert (health["status"], health["unhealthy"], health["name"]) == ("ok", [], "reading")
         assert (health["pid"], health["run_mode"], health["run"]) == (os.getpid(), "daemon", tree.services.run)
@@ -144,6 +145,7 @@ def test_a_parked_agent_degrades_the_health() -> None:
 def test_events_are_filtered_and_described() -> None:
     with a_nested_tree() as tree, AsgiClient(tree) as client:
         wait_for(tree, E.AGENT_RESTARTING, "broken")
+        wait_for(tree, E.AGENT_MESSAGE, "in/x")  # the last event that comes by itself
         crashed = client.get("/v1/events?type=agent_crashed").json
         assert [event["path"] for event in crashed] == ["broken"]
         assert crashed[0]["text"].startswith("CRASHED")
