@@ -33,7 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+        module = sys.modules[name]
+        if str(tmp_path) in str((getattr(module, "__file__", ""), getattr(module, "__path__", ""))):
             del sys.modules[name]
     importlib.invalidate_caches()
 
