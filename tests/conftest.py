@@ -45,6 +45,13 @@ gc.disable()  # until all tests are collected: whatever that makes stays
 BARE_NAMES = frozenset({"supervisor", "agents", "strategies", "metrics"})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let slow tests be slower than the limit of all others, where the machine has other work."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(240))
+
+
 def pytest_collection_finish() -> None:
     """Have garbage looked for in what tests make only: to look through all tests takes half a second each time."""
     gc.freeze()
