@@ -14,6 +14,8 @@ from orchestree.strategies.backoff import Backoff, Streak
 from orchestree.strategies.restart import Restart
 from orchestree.strategies.window import RestartWindow
 
+from .phrases import POLICY_RAISED, error_in_one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:
@@ -95,8 +97,8 @@ def decide(
         return GiveUp(Cause.ESCALATED)
     try:
         verdict = backoff.verdict(streak, report, now, draw)
-    except Exception as error:  # a policy of the user's; without one there is no right moment to try again
-        return Park(f"its backoff policy raised {type(error).__name__}: {error}")
+    except (Exception, SystemExit) as error:  # a user's policy; without one there is no right moment to try again
+        return Park(POLICY_RAISED + error_in_one_line(error))
     if verdict.gives_up and backoff.on_give_up == "escalate":
         return GiveUp(Cause.ESCALATED)
     if verdict.gives_up:

@@ -42,7 +42,8 @@ def explain(tree: Orchestrator | ChildEntry | Iterable[ChildEntry], path: str = 
     the same there. One agent fails at a time, again and again, as soon as it is ready, up to 1,000 times (fewer, once
     its delays do not change any more). Whether it can end its supervisor, and how often it is restarted in a minute,
     holds in whatever rhythm it fails, for policies that go by the number of failures in a row. Policies that are equal
-    and stand in equal places are simulated once. What an agent depends on is taken to be there.
+    and stand in equal places are simulated once. What an agent depends on is taken to be there. Whether one child
+    exhausts a window of more than 10,000 restarts is not tried out.
 
     Args:
         tree: an orchestrator that has not been started, or entries, see `simulate`.

@@ -7,6 +7,11 @@ from typing import Final
 
 MOST_NAMES: Final = 5
 """Longer lists of names are cut."""
+_MOST_OF_ERROR: Final = 500
+_AEONS: Final = 1e12
+"""Seconds that nobody counts in days."""
+POLICY_RAISED: Final = "its backoff policy raised "
+"""So begins why a child is parked whose `wait` or `stop` raises; the exception follows."""
 
 
 def duration(seconds: float) -> str:
@@ -23,6 +28,8 @@ def short_duration(seconds: float) -> str:
     """
     if seconds == math.inf:
         return "for ever"
+    if seconds >= _AEONS:
+        return f"{seconds:.3g}s"
     if seconds < 59.995:  # else two digits would make it 60s
         return f"{seconds:.2g}s" if 0.001 <= seconds < 0.1 else f"{seconds:.2f}".rstrip("0").rstrip(".") + "s"
     return " ".join(f"{count}{unit[0]}" for unit, count in _largest_units(round(seconds)).items())
@@ -36,6 +43,16 @@ def _largest_units(seconds: int) -> dict[str, int]:
     return {"s": seconds}
 
 
+def error_in_one_line(error: BaseException) -> str:
+    """Return ``KeyError: 'rate'``, at most 500 printable characters, whatever its ``__str__`` does."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be made)"
+    printable = "".join(char if char.isprintable() else " " for char in text[:_MOST_OF_ERROR])
+    return f"{type(error).__name__}: {' '.join(printable.split())}".removesuffix(": ")[:_MOST_OF_ERROR]
+
+
 def listed(names: tuple[str, ...]) -> str:
     """Return the names, or the first of them and how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
@@ -45,6 +62,11 @@ def listed(names: tuple[str, ...]) -> str:
 def counted(number: int, noun: str) -> str:
     """Return ``1 agent``, ``2 agents``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def in_a_row(failures: int) -> str:
+    """Return ``1 failure``, ``1,000 failures in a row``."""
+    return "1 failure" if failures == 1 else f"{failures:,} failures in a row"
 
 
 def ordinal(number: int) -> str:

@@ -17,6 +17,7 @@ from orchestree.strategies.restart import AutoShutdown
 from . import groups, watching
 from .events import PolicyChanged
 from .order import check_significant
+from .phrases import error_in_one_line
 from .policy_text import policy_changes
 from .spec import AgentEntry, ChildEntry, SupervisorEntry
 from .starting import consider, limit_start
@@ -102,8 +103,8 @@ def _delay_under(node: AnyNode, backoff: Backoff | None) -> float | None:
     streak = node.streak.waits(-delay.seconds)
     try:
         return backoff.verdict(streak, delay.report, delay.began, delay.draw).delay
-    except Exception as error:
-        raise SpecError(f"{node.path!r}: backoff: it raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # the latter would end the supervision thread
+        raise SpecError(f"{node.path!r}: backoff: it raised {error_in_one_line(error)}") from error
 
 
 def _delay_anew(world: World, node: AnyNode, seconds: float) -> float:

@@ -1,6 +1,6 @@
 """Why was it not restarted: `replay`. Brings the log, the specification and randomness to the pure replay.
 
-Nothing is started: no thread, no process, no clock.
+A history file is read; nothing is started: no thread, no process, no clock.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.simulation.replayed.leaving_out import added, with_registered
 from orchestree.supervisor.simulation.replayed.log import checked, missing_messages
@@ -17,6 +19,7 @@ from orchestree.supervisor.simulation.replayed.replay_result import Replay
 from orchestree.supervisor.simulation.replayed.replayer import Replayer
 
 from .events import Event
+from .past_runs import whole_run
 from .phrases import listed
 from .predicting import blueprint_of
 from .spec import ChildEntry
@@ -25,24 +28,35 @@ if TYPE_CHECKING:
     from .orchestrator import Orchestrator
 
 
-def replay(events: Iterable[Event], tree: Orchestrator | ChildEntry | Iterable[ChildEntry] | None = None) -> Replay:
+def replay(
+    events: str | Path | Iterable[Event],
+    tree: Orchestrator | ChildEntry | Iterable[ChildEntry] | None = None,
+    *,
+    run: str | None = None,
+) -> Replay:
     """Tell the core once more what the events of a run say that it was told, and note what it decides from what.
 
     The core is the one that decides in production. Where it decides something else than the log says, because the tree
     was another one then, the replay ends (`Replay.divergence`).
 
     Args:
-        events: all of one run, in order, from ``ORCHESTRATOR_STARTED`` on: of `Orchestrator.history`, a history file or
-            a `Simulation`. The end may be missing.
+        events: path of a history file; or all events of one run, in order, from ``ORCHESTRATOR_STARTED`` on, of
+            `Orchestrator.history` or a `Simulation`. The end may be missing.
         tree: that decides, as for `simulate`; with what a hook ``before_start`` adds (what it leaves out may be there).
-            None: the one that the log says. A backoff with code of yours in it, which no log says, decides then what
-            the log says that it decided (`Replay.assumptions` names whose). Hooks are not called: what they answered
-            is in the log.
+            None: the one that the log says. A backoff whose text does not say all of it (functions of your own,
+            `wait_random`, sums) then decides what the log says that it decided (`Replay.assumptions` names whose).
+            Hooks are not called: what they answered is in the log.
+        run: id of the run of the orchestrator (`Event.run`), of those in a history file; None: the latest.
 
     Raises:
-        SpecError: these are not the events of one run, or some are missing; or the tree breaks a rule, or there is none
-            and the log is of a version that did not say policies.
+        SpecError: these are not the events of one run, or some are missing; or the file cannot be read, or is no
+            history file, or has no such run; or the tree breaks a rule, or there is none and the log is of a version
+            that did not say policies.
     """
+    if isinstance(events, str | Path):
+        events = whole_run(Path(events), run)
+    elif run is not None:
+        raise SpecError(f"run={run!r}: chooses one of the runs in a history file: give the path of that, not events")
     return replay_of(events, None if tree is None else blueprint_of(tree))
 
 

@@ -104,6 +104,7 @@ IMPURE_SUPERVISOR: Final = frozenset(
         "made_up_names",
         "message_gate",
         "orchestrator",
+        "past_runs",
         "predicting",
         "reachable",
         "reading",

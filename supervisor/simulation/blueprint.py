@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from orchestree.agents.executor import RunEnded
@@ -44,6 +44,18 @@ class Blueprint:
 def is_at_or_below(path: str, above: str) -> bool:
     """Return whether `path` is `above`, or stands somewhere below it; ``""`` is the root."""
     return above == "" or path == above or path.startswith(f"{above}/")
+
+
+def who_comes_later(entries: Iterable[tuple[str, ChildEntry]], path: str) -> str:
+    """Return words that follow an error: that `path` may mean children of a dynamic supervisor; empty if not."""
+    for where, entry in entries:
+        is_there = is_at_or_below(where, path) or is_at_or_below(path, where)
+        if is_there and isinstance(entry, SupervisorEntry) and entry.dynamic:
+            return (
+                f"; {where or '/'!r} is dynamic: its children come when the tree runs, and in a test with "
+                f"t.start_child({where!r}, ...); `simulate` has none"
+            )
+    return ""
 
 
 def walk_entries(entry: ChildEntry, path: str = "") -> Iterator[tuple[str, ChildEntry]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from orchestree.agents.ends import NORMAL
 from orchestree.strategies.errors import NotFound, SpecError, did_you_mean
+from orchestree.supervisor.tree import AnyNode
 
-from .blueprint import is_at_or_below
+from .blueprint import is_at_or_below, who_comes_later
 from .fault_lines import line_of
 from .faults import Complete, Crash, Down, Fault, Hang, IgnoreStop, Moments, Occurrence, SlowStart, cannot_happen
 from .pretended_run import Habits, Run
@@ -21,9 +22,16 @@ from .run_model import Executors, Reports
 class FaultPlan:
     """Leaves faults on the agenda of `executors`, and has them happen."""
 
-    def __init__(self, executors: Executors, draw: Callable[[], float]) -> None:
-        """Plan nothing yet; `draw` gives numbers in [0, 1) for faults whose times are drawn."""
+    def __init__(self, executors: Executors, draw: Callable[[], float], nodes: Mapping[str, AnyNode]) -> None:
+        """Plan nothing yet.
+
+        Args:
+            executors: of the runs that faults happen to.
+            draw: gives numbers in [0, 1) for faults whose times are drawn.
+            nodes: of the tree, by path; only for errors.
+        """
         self._executors = executors
+        self._nodes = nodes
         self._draw = draw
 
     def plan(self, *faults: Fault) -> None:
@@ -58,8 +66,10 @@ class FaultPlan:
         else:
             named = {path: habits for path, habits in known.items() if is_at_or_below(path, fault.path)}
         if not named:
-            hint = did_you_mean(fault.path, dict.fromkeys([*known, *(path.rpartition("/")[0] for path in known)]))
-            raise NotFound(f"{line_of(fault)!r}: there is no agent at or below {fault.path or '/'!r}{hint}")
+            later = who_comes_later(((path, node.entry) for path, node in self._nodes.items()), fault.path)
+            there = dict.fromkeys([*known, *(path.rpartition("/")[0] for path in known)])
+            hint = did_you_mean(fault.path, there)
+            raise NotFound(f"{line_of(fault)!r}: there is no agent at or below {fault.path or '/'!r}{hint}{later}")
         possible = {path: habits for path, habits in named.items() if not cannot_happen(fault, habits.entry.executor)}
         if not possible and isinstance(fault, Crash):
             path, habits = next(iter(named.items()))

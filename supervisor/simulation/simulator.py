@@ -89,7 +89,7 @@ class Simulator:
         self.max_events = max_events
         self.is_exhausted = False
         self.exit_code: int | None = None
-        self._plan = FaultPlan(self.executors, draw)
+        self._plan = FaultPlan(self.executors, draw, self.core.world.nodes)
         self._classify = blueprint.classify
         self._within = within or nullcontext()
         self._silent_moments = 0

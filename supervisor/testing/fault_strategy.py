@@ -14,7 +14,7 @@ from orchestree.agents.ends import Phase
 from orchestree.strategies import checks
 from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.predicting import blueprint_of
-from orchestree.supervisor.simulation.blueprint import walk_entries
+from orchestree.supervisor.simulation.blueprint import walk_entries, who_comes_later
 from orchestree.supervisor.simulation.faults import (
     Complete,
     Crash,
@@ -85,7 +85,8 @@ def fault_schedules(
     blueprint = blueprint_of(tree)
     agents = blueprint.agents()
     if not agents:
-        raise SpecError("fault_schedules(): the tree has no agents that something could happen to")
+        later = who_comes_later(walk_entries(blueprint.root), "")
+        raise SpecError(f"fault_schedules(): the tree has no agents that something could happen to{later}")
     above = [path for path, entry in walk_entries(blueprint.root) if not isinstance(entry, AgentEntry)]
     shared = [path for path in above if len(blueprint.agents(path)) > 1]
     # What several share is what can happen to a thread: that can happen to all.

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Final, Self
 from orchestree.agents.ends import Phase
 from orchestree.strategies import checks
 from orchestree.strategies.errors import NotFound, NotRunning, SpecError, did_you_mean
-from orchestree.supervisor.events import AgentStarting, Event, SupervisorStarted
+from orchestree.supervisor.events import (
+    AgentRestarting,
+    AgentStarting,
+    Event,
+    SupervisorRestarting,
+    SupervisorStarted,
+)
 from orchestree.supervisor.inputs import Input
 from orchestree.supervisor.phrases import duration
 from orchestree.supervisor.predicting import seeded_simulator
 from orchestree.supervisor.simulation.asked_faults import fault_of
+from orchestree.supervisor.simulation.blueprint import who_comes_later
 from orchestree.supervisor.simulation.faults import Complete, Crash, Fault, Hang, cannot_happen
 from orchestree.supervisor.simulation.result import EventLog, Simulation, result_of
 from orchestree.supervisor.simulation.shown.timeline import timeline
@@ -293,7 +300,8 @@ class SupervisedTree(Operated):
         world = self._simulator.core.world
         node = world.find(path) if isinstance(path, str) else None
         if not isinstance(node, (AgentNode, SupervisorNode)):
-            raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(str(path), world.nodes)}")
+            hint, later = did_you_mean(str(path), world.nodes), self._who_comes_later(str(path))
+            raise NotFound(f"{path!r}: no such agent or supervisor{hint}{later}")
         return node
 
     def _agents(self, path: str) -> list[AgentNode]:
@@ -303,6 +311,10 @@ class SupervisedTree(Operated):
         below = f"{path}/" if path else ""
         nodes = self._simulator.core.world.nodes.values()
         return [one for one in nodes if isinstance(one, AgentNode) and one.path.startswith(below)]
+
+    def _who_comes_later(self, path: str) -> str:
+        nodes = self._simulator.core.world.nodes
+        return who_comes_later(((where, node.entry) for where, node in nodes.items()), path)
 
     def _strike_now(self, call: str, fault: Crash | Hang | Complete) -> None:
         self._check_open(f"{call}({fault.path!r})")
@@ -319,7 +331,7 @@ class SupervisedTree(Operated):
 
     def _why_not(self, path: str, agents: Sequence[AgentNode]) -> str:
         if len(agents) != 1 or agents[0].path != path:
-            return "no agent below it runs"
+            return f"no agent below it runs{'' if agents else self._who_comes_later(path)}"
         status = status_of(agents[0], self.now)
         if status.state in RUNNING_STATES:
             return f"its run has ended, it is {status.state}"
@@ -348,7 +360,9 @@ class SupervisedTree(Operated):
         simulator.advance_to(moment)
         if simulator.is_exhausted:
             most, log = simulator.max_events, simulator.log
-            if log and log[len(log) // 2].now == self.now:
+            latest = log[len(log) // 2 :]
+            is_storm = any(said.emit.kind in (AgentRestarting, SupervisorRestarting) for said in latest)
+            if is_storm and latest[0].now == self.now:
                 text = f"nothing but restarts at {duration(self.now)}: {most} events, and no delay between them"
                 found = [Finding("supervised", text)]
                 raise CheckFailed(report_of(self, found), found, self.faults)

@@ -55,10 +55,12 @@ class Noted:
 
     Attributes:
         commands: but for questions, as `Replay.commands`.
+        world: the tree, as it is now.
     """
 
     def __init__(self, core: Core) -> None:
         self.commands: list[Commanded] = []
+        self.world = core.world
         self._said: list[Said] = []
         self._handle = core.handle
         core.handle = self._note  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from explained import SOON, beating, looping, root
-from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_random
+from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_fixed, wait_random
 from virtual import supervisor
 
 from orchestree.strategies.backoff import Backoff
@@ -21,6 +21,7 @@ from orchestree.supervisor.control.command_line.explain_text import explanation_
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.explaining import ends_at_once, explain
 from orchestree.supervisor.simulation.blueprint import Blueprint
+from orchestree.supervisor.simulation.explained import lints
 from orchestree.supervisor.simulation.explained.explanation import explanation_of
 from orchestree.supervisor.spec import ChildEntry, SupervisorEntry
 
@@ -131,7 +132,14 @@ def test_what_a_users_policy_says_cannot_steer_a_terminal() -> None:
     def raising(state: RetryCallState) -> float:
         raise ValueError("\x1b[31mred\nand a second line")
 
-    assert r"raised ValueError: \x1b[31mred\nand" in row("ends", text(looping("it", backoff=Backoff(wait=raising))))
+    found = text(looping("it", backoff=Backoff(wait=raising)))
+    assert "raised ValueError: [31mred and a second line" in row("ends", found)
+    assert "\x1b" not in found
+
+
+def test_one_failure_is_none_in_a_row() -> None:
+    shown = text(looping("it", backoff=Backoff(wait=wait_fixed(1e12), jitter=0.0)))
+    assert row("ends", shown) == "never parks, as there is no `stop`: still restarted after 1 failure, 0s"
 
 
 def test_a_stop_that_was_not_reached_yet_is_not_said_to_be_out_of_reach() -> None:
@@ -187,6 +195,14 @@ def test_the_readme_shows_what_the_commands_print(command: str, tmp_path: Path) 
         check=False,
     )
     assert (done.stderr, done.stdout) == ("", shown)
+
+
+def test_the_readme_names_every_warning() -> None:
+    chapter = README.read_text(encoding="utf-8").partition("| warning | |")[2].partition("\n\n")[0]
+    source = Path(lints.__file__).read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `([a-z-]+)` \|", chapter, re.MULTILINE)) == sorted(
+        re.findall(r'name="(.*)"', source)
+    )
 
 
 @pytest.mark.slow

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner, Result
 
+from orchestree import SpecError, replay as replayed
 from orchestree.supervisor.control.command_line.all_commands import orchestree
 from orchestree.supervisor.control.command_line.human import clock
 from orchestree.supervisor.events import Event, EventType
@@ -42,7 +43,7 @@ RUN: Final = TREE + "\nif __name__ == '__main__':\n    tree.simple_join()\n"
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tree and the history of two runs of it, also as a version without policies wrote it."""
+    """A folder with a tree and the history of two runs of it, also as a version without policies wrote it, and cut."""
     folder = tmp_path_factory.mktemp("replay")
     (folder / "app.py").write_text(RUN)
     for _ in range(2):
@@ -51,6 +52,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         now.backup(earlier)
         earlier.execute("UPDATE events SET data = json_remove(data, '$.policies', '$.settings', '$.policy')")
         earlier.commit()
+    with closing(sqlite3.connect(folder / "history")) as now, closing(sqlite3.connect(folder / "cut")) as cut:
+        now.backup(cut)
+        cut.execute("DELETE FROM events WHERE seq < (SELECT max(seq) - 3 FROM events)")
+        cut.commit()
     return folder
 
 
@@ -79,7 +84,9 @@ def test_it_tells_why_an_agent_is_down() -> None:
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].endswith(f"parked since {clock(crashes(kind=EventType.AGENT_PARKED)[-1].time)}")
-    assert lines[1].startswith(f"worker ended at {clock(crashes()[-1].time)}, event {crashes()[-1].seq}, run 3, after ")
+    assert lines[1].startswith(
+        f"worker ended at {clock(crashes()[-1].time)}, event {crashes()[-1].seq}, incarnation 3, after "
+    )
     assert lines[1].endswith("of being ready: ValueError: no such sensor (abnormal (exception))")
     assert lines[-1] == "decided: parked: failed 3 times in a row"
 
@@ -88,7 +95,7 @@ def test_it_tells_of_any_moment_of_any_run() -> None:
     first = crashes(0)
     done = replay("history", "worker", "--run", first[0].run, "--at", clock(first[1].time + 0.001))
     assert done.exit_code == 0
-    assert f"event {first[1].seq}, run 2" in done.stdout
+    assert f"event {first[1].seq}, incarnation 2" in done.stdout
     assert re.match(r"decided: restarted after 0\.0\d+ ?s \(jitter 0\.25, drawn 0\.", done.stdout.splitlines()[-1])
 
 
@@ -107,8 +114,58 @@ def test_json_has_the_inputs_of_each_decision() -> None:
     last = [one for one in found["decisions"] if one["path"] == "worker"][-1]
     assert (last["outcome"], last["why"], last["inputs"]["failures"]) == ("parked", "failed 3 times in a row", 2)
     assert last["reason"] == {"kind": "abnormal", "cause": "exception"}
-    why = json.loads(replay("history", "worker", "--json").stdout)
-    assert why["why"][-1] == "decided: parked: failed 3 times in a row"
+
+
+def test_json_of_a_path_has_values_and_the_lines() -> None:
+    decisions = json.loads(replay("history", "--json").stdout)["decisions"]
+    end = crashes(kind=EventType.ORCHESTRATOR_STOPPED)[-1].time
+    found = json.loads(replay("history", "worker", "--json").stdout)
+    assert found["why"] == replay("history", "worker").stdout.splitlines()
+    assert (found["run"], found["path"], found["state"]) == (crashes()[0].run, "worker", "parked")
+    assert (found["asked_at"], found["told_at"]) == (end, end)
+    assert found["since"] == crashes(kind=EventType.AGENT_PARKED)[-1].time
+    assert found["decision"] == [one for one in decisions if one["path"] == "worker"][-1]
+    assert (found["earlier"], found["divergence"], found["assumptions"]) == (None, None, [])
+    root = json.loads(replay("history", "/", "--json").stdout)
+    assert (root["path"], root["state"], root["decision"], root["earlier"]) == ("", "stopped", None, None)
+
+
+def test_a_moment_before_the_run_is_one_error_that_names_when_it_began_and_the_run_before() -> None:
+    first, latest = (crashes(run, EventType.ORCHESTRATOR_STARTED)[0] for run in (0, -1))
+    began = f"Error: --at: the run begins at {clock(latest.time)}, and 2001-01-01 03:12:00.000 is before that"
+    earlier = f"; history holds earlier runs: --run ID chooses one, --run {first.run} the one before\n"
+    for tree in ((), ("--tree", "app.py")):
+        done = replay("history", "worker", "--at", "2001-01-01 03:12", *tree)
+        assert (done.exit_code, done.stdout, done.stderr) == (1, "", began + earlier)
+    done = replay("history", "worker", "--run", first.run, "--at", "2001-01-01 03:12")
+    assert done.stderr == began.replace(clock(latest.time), clock(first.time)) + "\n"
+
+
+# In Python
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_history_file_is_replayed_in_python(kind: type[str] | type[Path]) -> None:
+    latest, first = replayed(kind("history")), replayed(kind("history"), run=crashes(0)[0].run)
+    assert [found.events[0].run for found in (latest, first)] == [crashes()[0].run, crashes(0)[0].run]
+    assert latest.why("worker").splitlines() == replay("history", "worker").stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("file", "run", "said"),
+    [
+        ("none", None, "there is no history file none"),
+        ("app.py", None, "app.py is not a history file"),
+        (".", None, ". is a folder, not a history file"),
+        ("history", "x", "history holds no events of run 'x': `orchestree history --file history` shows the runs"),
+        ("cut", None, r"cut: event \d+: is .*, not orchestrator_started"),
+        ([], "x", "run='x': chooses one of the runs in a history file: give the path of that, not events"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line_in_python(file: Any, run: str | None, said: str) -> None:
+    with pytest.raises(SpecError, match=f"^{said}") as raised:
+        replayed(file, run=run)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("history", ["history", "earlier"])

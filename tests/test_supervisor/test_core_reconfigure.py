@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tenacity import stop_after_attempt, wait_fixed
+from tenacity import RetryCallState, stop_after_attempt, wait_fixed
 from virtual import VirtualTree, agent, process, refused, supervisor
 
-from orchestree.strategies.backoff import Backoff
+from orchestree.strategies.backoff import Backoff, WaitPolicy
 from orchestree.strategies.errors import NotFound, NotRunning, SpecError
 from orchestree.strategies.restart import Restart
 from orchestree.supervisor.events import AgentRestarting, PolicyChange, PolicyChanged
@@ -307,12 +307,19 @@ def test_a_bad_change_leaves_everything_as_it_was(path: str, fields: dict[str, o
     assert tree.lines(since=since) == []
 
 
-def test_a_policy_that_cannot_say_what_is_left_of_the_delay_is_refused() -> None:
+def exits(state: RetryCallState) -> float:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("wait", "said"), [(lambda _: float("nan"), "ValueError: wait answered nan"), (exits, "SystemExit: 3")]
+)
+def test_a_policy_that_cannot_say_what_is_left_of_the_delay_is_refused(wait: WaitPolicy, said: str) -> None:
     tree = VirtualTree(agent("a", backoff=fixed(10)))
     tree.crash("a")
-    error = refused(lambda: tree.reconfigure("a", backoff=Backoff(wait=lambda state: float("nan"))))
+    error = refused(lambda: tree.reconfigure("a", backoff=Backoff(wait=wait)))
     assert isinstance(error, SpecError)
-    assert "'a': backoff: it raised ValueError: wait answered nan" in str(error)
+    assert f"'a': backoff: it raised {said}" in str(error)
     assert due(tree, "a") == 10.0
 
 

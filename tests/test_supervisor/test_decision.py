@@ -63,6 +63,28 @@ def test_a_policy_that_raises_parks_with_what_it_raised() -> None:
     assert decided(Backoff(wait=wait)) == Park("its backoff policy raised KeyError: 'rate'")
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (AssertionError(), "AssertionError"),
+        (SystemExit(3), "SystemExit: 3"),
+        (Unspeakable(), "Unspeakable: (its text cannot be made)"),
+        (ValueError("one\n\n\x1b[31mtwo\r\n"), "ValueError: one [31mtwo"),
+        (ValueError("x" * 1000), f"ValueError: {'x' * 488}"),
+    ],
+)
+def test_what_a_policy_raised_is_told_in_one_line_whatever_it_is(error: BaseException, why: str) -> None:
+    def stop(state: RetryCallState) -> bool:
+        raise error
+
+    assert decided(Backoff(stop=stop)) == Park(f"its backoff policy raised {why}")
+
+
 def test_a_policy_sees_the_report_of_the_failure() -> None:
     seen: list[object] = []
 

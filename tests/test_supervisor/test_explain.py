@@ -232,6 +232,10 @@ def test_a_path_limits_it_to_an_agent_or_a_part_of_the_tree() -> None:
     assert ([one.path for one in agent.agents], agent.supervisors) == (["a"], ())
     assert [one.path for one in part.agents] == ["b/c", "b/d/e"]
     assert [one.path for one in part.supervisors] == ["b", "b/d"]
+    with pytest.raises(
+        NotFound, match=r"'p/job-1': no such agent or supervisor.*; 'p' is dynamic: its children come when"
+    ):
+        explain([SupervisorEntry("p", dynamic=True)], "p/job-1")
     with pytest.raises(NotFound, match=r"'b/x': no such agent or supervisor \(did you mean 'b/d'\?\)"):
         explain(tree, "b/x")
 

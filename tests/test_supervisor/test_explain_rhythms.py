@@ -12,12 +12,15 @@ from tenacity import stop_after_attempt, stop_after_delay, wait_chain, wait_expo
 from virtual import supervisor
 
 from orchestree.strategies.backoff import Backoff
+from orchestree.supervisor.control.command_line.explain_text import explanation_lines
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.event_types import RestartCause
 from orchestree.supervisor.events import AgentRestarting
 from orchestree.supervisor.explaining import explain
 from orchestree.supervisor.predicting import simulate
 from orchestree.supervisor.simulation.blueprint import Blueprint
+from orchestree.supervisor.simulation.explained import probing
+from orchestree.supervisor.simulation.explained.flapping import Flapping
 from orchestree.supervisor.simulation.explained.rhythms import fastest_failures, most_failures
 from orchestree.supervisor.simulation.faults import Complete, Crash
 from orchestree.supervisor.simulation.pretended_run import Run
@@ -26,6 +29,8 @@ from orchestree.supervisor.simulation.simulator import Simulator
 from orchestree.supervisor.spec import SupervisorEntry
 
 pytestmark = pytest.mark.policy
+
+ESCALATES = Backoff(stop=stop_after_attempt(2), on_give_up="escalate")
 
 
 def run_with(tree: SupervisorEntry, path: str, uptimes: Iterable[float]) -> Simulator:
@@ -122,6 +127,28 @@ def test_a_burst_each_time_it_counts_as_healthy_again_can_exhaust_a_window(stabl
 def test_a_window_that_stands_more_failures_than_are_tried_at_once_can_be_exhausted() -> None:
     assert supervised("", looping("it", backoff=None), max_restarts=1000).ended_by == ("it",)
     assert supervised("", looping("it"), max_restarts=1000).ended_by == ()
+
+
+def test_of_a_window_that_is_too_wide_to_be_tried_out_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty, patient, escalating = looping("hasty", backoff=None), looping("patient"), looping("e", backoff=ESCALATES)
+    wide = {"max_restarts": probing.WIDEST_WINDOW + 1, "max_seconds": 3600.0}
+    monkeypatch.setattr(Flapping, "in_bursts", lambda *_: pytest.fail("it was tried out"))
+    found = explain(root(hasty, patient, escalating, **wide))
+    [top] = found.supervisors
+    assert (top.ended_by, top.may_be_ended_by) == (("e",), ("hasty",))
+    shown = " ".join(" ".join(explanation_lines(found)).split())
+    assert "e can end it alone; hasty may end it alone, as so many restarts were not tried out" in shown
+    assert "exhaustible-window" not in [one.name for one in found.warnings]
+    inner = supervisor("in", hasty, max_restarts=1_000_000_000, max_seconds=3600.0, backoff=SOON)
+    [_, supervised_one] = explain(root(inner)).supervisors
+    assert (supervised_one.ended_by, supervised_one.may_be_ended_by) == ((), ("in/hasty",))
+    assert not explained("in/hasty", inner).restarts.is_bound
+
+
+@pytest.mark.slow
+def test_the_widest_window_that_is_tried_out_is_known_to_be_exhaustible() -> None:
+    top = supervised("", looping("it", backoff=None), max_restarts=probing.WIDEST_WINDOW, max_seconds=60.0)
+    assert (top.ended_by, top.may_be_ended_by) == (("it",), ())
 
 
 def test_it_names_the_rhythm_that_ends_it() -> None:

@@ -23,6 +23,8 @@ from orchestree.strategies.backoff import Streak
 from orchestree.supervisor.policy_text import policy_of
 from orchestree.supervisor.simulation.replayed.policy_reading import backoff_of, value_of
 
+pytestmark = pytest.mark.policy
+
 
 def own_wait(state: RetryCallState) -> float:
     return 1.0

@@ -141,6 +141,8 @@ def test_a_backoff_without_jitter_or_stop_says_nothing_of_them() -> None:
         (18060.0, "5h 1m"),
         (86400.0, "1d"),
         (183600.0, "2d 3h"),
+        (1e11, "1157407d 9h"),
+        (1e300, "1e+300s"),
         (math.inf, "for ever"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from replay_support import Noted, entry_of, noted
 from tenacity import stop_after_attempt, wait_fixed, wait_none
-from virtual import VirtualTree, Worker, agent, process, supervisor
+from virtual import VirtualTree, agent, process, supervisor
 
 from orchestree import Backoff, NotFound, Orchestrator, Replay, Rule, SpecError, replay, simulate
 from orchestree.agents.agent import LoopingAgent
@@ -29,6 +29,8 @@ from orchestree.supervisor.events import (
 from orchestree.supervisor.inputs import AskRunToStop, KillRun, RecycleRun
 from orchestree.supervisor.simulation.faults import Crash, Fault
 from orchestree.supervisor.spec import INHERIT, AgentEntry, ChildEntry
+
+pytestmark = pytest.mark.policy
 
 MIB = 2**20
 NO_SEED = "the log has no seed: what was drawn is computed from the delays"
@@ -161,6 +163,10 @@ def test_another_tree_parts_from_the_log_at_once() -> None:
         "event 2: ADDED worker virtual:Worker (thread, transient); replayed, the core decides: ADDED other "
         "virtual:Worker (thread, transient)"
     )
+    told = divergence.event
+    assert told is events[1]
+    assert divergence.would == replace(told, path="other")
+    assert divergence.differs == ()
 
 
 def test_a_log_says_what_nothing_leads_to() -> None:
@@ -459,16 +465,6 @@ def test_what_is_no_log_of_one_run_is_refused_with_the_number_of_the_event() -> 
     assert refusal([*events[:3], events[2]]) == (
         "event 3: comes after event 3: give each event once, in their order"
     )  # fmt: skip
-
-
-def test_a_tree_that_runs_is_refused() -> None:
-    tree = Orchestrator(Orchestrator.Config(run_mode="daemon", control=False))
-    tree.register_agent(Worker, "a")
-    with tree:
-        pass
-    events = tree.history(limit=None)
-    with pytest.raises(SpecError, match="has been started: make a new one"):
-        replay(events, tree)
 
 
 def test_why_of_a_path_that_never_was_is_refused() -> None:

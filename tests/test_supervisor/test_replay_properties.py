@@ -18,7 +18,10 @@ from orchestree.supervisor.inputs import Input, StopTree
 from orchestree.supervisor.replaying import replay_of
 from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.simulation.faults import Fault
+from orchestree.supervisor.simulation.replayed.why import account_of
 from orchestree.supervisor.simulation.result import EventLog
+from orchestree.supervisor.states import AgentState
+from orchestree.supervisor.tree import AgentNode
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,20 @@ def test_what_is_told_of_a_decision_is_what_the_log_says(story: Story, with_tree
         cited = [int(one) for one in re.findall(r"event (\d+)[,:]", found.why(path))]
         beyond = [one for one in cited if one > number and not is_about(events[one - 1], path)]
         assert not beyond, (path, found.why(path))
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(story=stories())
+def test_the_state_that_is_told_of_an_agent_is_that_of_the_core(story: Story) -> None:
+    events, _, noted = log_of(story)
+    found = replay_of(events)
+    for event in events:
+        note(f"{event.seq} {event.monotonic} {event.type} {event.path} {event.data}")
+    for path, node in noted.world.nodes.items():
+        # The log does not say whether one that did not stop comes back beside it, or only when it has ended.
+        if isinstance(node, AgentNode) and node.state is not AgentState.WEDGED:
+            assert account_of(found, path, None).state == node.state, path
 
 
 def is_of_a_group(event: Event) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from replay_support import entry_of, noted
 from tenacity import stop_after_attempt, wait_fixed
 from virtual import VirtualTree, agent, supervisor
 
-from orchestree import Backoff, Replay, replay, simulate
+from orchestree import Backoff, Replay, SpecError, replay, simulate
 from orchestree.supervisor.events import Command
 from orchestree.supervisor.simulation.faults import Crash
 from orchestree.supervisor.spec import ChildEntry
+
+pytestmark = pytest.mark.policy
 
 ONCE = Backoff(stop=stop_after_attempt(1))
 LATER = Backoff(wait=wait_fixed(5.0), jitter=0.0)
@@ -169,8 +172,18 @@ def test_a_significant_child_that_took_its_supervisor_along_is_named() -> None:
     told.then("complete", "s/x")
     assert told.why("s/y")[1:3] == [
         "its supervisor s ended with its significant child s/x",
-        "s/x ended at 0 s, event 15, run 1, after 0 s of being ready: normal",
+        "s/x ended at 0 s, event 15, incarnation 1, after 0 s of being ready: normal",
     ]
+
+
+def test_what_was_decided_before_somebody_did_something_is_told_below_that() -> None:
+    told = Told(agent("a", backoff=ONCE)).then("crash", "a").then("start_agent", "a")
+    assert told.why("a")[1].endswith(": start a, by the program itself")
+    assert told.why("a")[2] == "before that, when it last ended by itself:"
+    assert told.why("a")[-1].startswith("decided: parked")
+    told.then("stop_agent", "a").then("stop")
+    assert told.why("a")[1].endswith(": stop a, by the program itself")
+    assert told.why("a")[-1].startswith("decided: parked")
 
 
 def test_a_stop_before_the_start_is_told() -> None:
@@ -194,7 +207,8 @@ def test_what_the_log_does_not_reach_is_not_answered_as_if_it_were_known() -> No
     told = Told(agent("a")).then("crash", "a").then("stop")
     found = told.replay
     assert found.why("a", 1e9).splitlines()[0].startswith("the log ends at 1 s: ")
-    assert found.why("a", -5.0) == "the log begins at 0 s"
+    with pytest.raises(SpecError, match="the run begins at 0 s"):
+        found.why("a", -5.0)
 
 
 def test_deep_dependencies_are_told_at_once() -> None:

@@ -224,8 +224,20 @@ def test_a_fault_that_names_nobody_is_an_error_with_the_nearest_path() -> None:
     assert said == "'wrker: crash at 1s': there is no agent at or below 'wrker' (did you mean 'worker'?)"
     group = SupervisorEntry("pool", children=[agent("a")])
     assert "did you mean 'pool'" in error_of(group, ["pol: crash at 1s"])
-    pool = SupervisorEntry("pool", dynamic=True)
-    assert "there is no agent at or below 'pool'" in error_of(pool, ["pool: crash at 1s"])
+    assert error_of(SupervisorEntry("pool"), ["pool: crash at 1s"]) == (
+        "'pool: crash at 1s': there is no agent at or below 'pool'"
+    )
+
+
+@pytest.mark.parametrize("path", ["pool", "pool/job-1", "/"])
+def test_a_fault_for_children_that_come_when_the_tree_runs_says_how_a_test_starts_some(path: str) -> None:
+    assert error_of(SupervisorEntry("pool", dynamic=True), [f"{path}: crash at 1s"]) == (
+        f"'{path}: crash at 1s': there is no agent at or below '{path}'; 'pool' is dynamic: its children come when the "
+        "tree runs, and in a test with t.start_child('pool', ...); `simulate` has none"
+    )
+    # Somebody else's name is a mistake of another kind.
+    beside = [SupervisorEntry("pool", dynamic=True), agent("worker")]
+    assert error_of(beside, ["wrker: crash at 1s"]).endswith("below 'wrker' (did you mean 'worker'?)")
 
 
 def test_a_fault_that_cannot_happen_to_that_executor_is_an_error_with_one_that_can() -> None:

@@ -20,7 +20,7 @@ from orchestree.strategies.errors import (
 from orchestree.supervisor.registry import Supervisor
 from orchestree.supervisor.spec import SupervisorEntry
 from orchestree.supervisor.states import AgentState
-from orchestree.supervisor.testing import CheckFailed, Down, SlowStart, recovers_within, supervised
+from orchestree.supervisor.testing import CheckFailed, Down, SlowStart, fault_schedules, recovers_within, supervised
 
 pytestmark = pytest.mark.policy
 
@@ -54,6 +54,33 @@ def test_it_may_be_a_whole_specification_or_a_class_for_which_a_name_is_made_up(
         assert t.start_child("", supervisor("branch", agent("leaf"))) == "branch"
         assert t.status("branch/leaf").state is AgentState.READY
         assert [str(order) for order in t.orders[:1]] == ["at 0 s: start_child pool/worker-1"]
+
+
+COMES_LATER = (
+    "'pool' is dynamic: its children come when the tree runs, and in a test with t.start_child('pool', ...); "
+    "`simulate` has none"
+)
+
+
+def test_a_fault_before_any_child_has_come_says_how_to_start_one() -> None:
+    with supervised([pool(), agent("worker")]) as t:
+        for asked in (lambda: t.crash("pool"), lambda: t.crash("pool/job"), lambda: t.status("pool/job")):
+            with pytest.raises(OrchestreeError) as caught:
+                asked()
+            assert str(caught.value).endswith(COMES_LATER)
+        with pytest.raises(NotFound, match="no agent at or below 'pool'; 'pool' is dynamic"):
+            t.run(["pool: crash at 1s"])
+        t.start_child("pool", Worker, "job")
+        t.crash("pool")
+        t.strike("pool: crash every 7s")
+        with pytest.raises(NotFound, match=r"'pool/jib': .* \(did you mean 'pool/job'\?\); 'pool' is"):
+            t.crash("pool/jib")
+
+
+def test_schedules_for_a_tree_of_children_that_come_later_are_refused_with_the_reason() -> None:
+    with pytest.raises(SpecError) as caught:
+        fault_schedules([pool()])
+    assert str(caught.value).endswith(COMES_LATER)
 
 
 def test_a_real_tree_makes_up_the_same_names() -> None:

@@ -274,6 +274,12 @@ def test_restarts_without_a_delay_are_what_failed_and_no_mistake_of_the_caller()
     assert '    --fault "worker: down from 0s to 10s"' in told
 
 
+def test_a_start_that_takes_more_events_than_are_allowed_is_no_storm_of_restarts() -> None:
+    refused = pytest.raises(SpecError, match=r"^5 events have happened by 0 s: give supervised")
+    with supervised([agent("a"), agent("b")], max_events=5) as t, refused:
+        t.advance(1)
+
+
 def test_equal_seeds_give_equal_logs_and_other_seeds_other_delays() -> None:
     def delays(seed: int) -> list[float]:
         with supervised([agent("worker")], seed=seed) as t:

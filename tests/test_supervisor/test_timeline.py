@@ -353,6 +353,8 @@ def test_of_states_the_one_that_lasted_longest_is_shown() -> None:
         (86400.0, "|0          |6h         |12h        |18h"),
         (1.0, "|0       |200ms    |400ms   |600ms    |800ms"),
         (191.0, "|0             |1m            |2m            |3m"),
+        (365 * 86400.0, "|0         |90d        |180d       |270d"),
+        (36500 * 86400.0, "|0       |7300d    |14600d  |21900d   |29200d"),
     ],
 )
 def test_the_axis_has_round_moments_each_at_its_place(end: float, expected: str) -> None:
@@ -365,3 +367,8 @@ def test_a_legend_explains_the_signs_that_occur_and_no_other() -> None:
         "x  crashed, ready most of the time",
     ]
     assert legend(["==x", "=c"], 40) == ["=  ready", "x  crashed, ready most of the time", "c  completed"]
+
+
+def test_what_one_character_is_of_a_short_time_is_not_rounded_to_nothing() -> None:
+    for until, said in (("10ms", "0.00014 s"), ("3s", "0.042 s"), ("1m", "0.83 s")):
+        assert f"One character is {said}:" in timeline(simulate([AgentEntry(Worker, "w")], until=until), width=75)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from orchestree.agents.ends import Cause
-from orchestree.supervisor.phrases import counted, listed, ordinal, short_duration
+from orchestree.supervisor.phrases import counted, in_a_row, listed, ordinal, short_duration
 from orchestree.supervisor.simulation.explained.courses import SHOWN_DELAYS
 
 from .human import printable
 
 if TYPE_CHECKING:
+    from orchestree.supervisor.simulation.explained.answers import Forecast, Restarts
     from orchestree.supervisor.simulation.explained.courses import Consequence, Course
     from orchestree.supervisor.simulation.explained.explanation import (
         AgentExplained,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     )
     from orchestree.supervisor.simulation.explained.lints import Warned
     from orchestree.supervisor.simulation.explained.policy_words import PolicyWords
-    from orchestree.supervisor.simulation.explained.probing import Forecast, Restarts
     from orchestree.supervisor.simulation.explained.shared_failures import Shared
 
 _T = TypeVar("_T")
@@ -125,9 +125,8 @@ def _supervisor(one: SupervisorExplained) -> Iterator[str]:
     """Yield all rows but the head."""
     yield from _policy(one.policy)
     if one.all_fail is not None and one.all_stay_down is not None:
-        alone = listed(tuple(path.rpartition("/")[2] for path in one.ended_by)) or "no child"
         drawn = ", with the delays that were drawn here" if one.is_sample else ""
-        yield _line("one fails", f"again and again, in whatever rhythm: {alone} can end it alone{drawn}")
+        yield _line("one fails", f"again and again, in whatever rhythm: {_ended_by(one)}{drawn}")
         at_once = f"once, at one moment: {_ended(one.all_fail)}; at each start after it: {_ended(one.all_stay_down)}"
         yield _line("all fail", at_once)
     if one.gives_up is None:
@@ -137,6 +136,18 @@ def _supervisor(one: SupervisorExplained) -> Iterator[str]:
         yield from _row(one.gives_up, one.policy.has_stop)
         yield from _restarts(one.restarts)
         yield from _touched(one.touched)
+
+
+def _ended_by(one: SupervisorExplained) -> str:
+    alone = f"{_names(one.ended_by) or 'no child'} can end it alone"
+    if not one.may_be_ended_by:
+        return alone
+    perhaps = f"{_names(one.may_be_ended_by)} may end it alone, as so many restarts were not tried out"
+    return f"{alone}; {perhaps}" if one.ended_by else perhaps
+
+
+def _names(paths: tuple[str, ...]) -> str:
+    return listed(tuple(path.rpartition("/")[2] for path in paths))
 
 
 def _ended(shared: Shared) -> str:
@@ -229,7 +240,7 @@ def _one_end(course: Course, has_stop: bool) -> str:
 def _without_end(course: Course, has_stop: bool) -> str:
     if course.not_restarted:
         return "by its first failure: it does not come back"
-    still = f"still restarted after {course.failures:,} failures in a row, {short_duration(course.lasted_s)}"
+    still = f"still restarted after {in_a_row(course.failures)}, {short_duration(course.lasted_s)}"
     return still if has_stop else f"never parks, as there is no `stop`: {still}"
 
 

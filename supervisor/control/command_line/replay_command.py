@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestree.supervisor.orchestrator import Orchestrator
     from orchestree.supervisor.simulation.replayed.decisions import EndDecided
     from orchestree.supervisor.simulation.replayed.replay_result import Replay
+    from orchestree.supervisor.simulation.replayed.why import Account
 
 HEADS = ("EVENT", "TIME", "PATH", "ENDED", "DECIDED")
 
@@ -60,11 +61,17 @@ def replay(
     told once more to the code that decides. Without PATH: a table of what was decided about each end. Nothing is
     started.
 
-    PATH is an agent or a supervisor; / is the root. With --tree the policies are those of TARGET, to see where they
-    would have decided something else, and for backoffs with functions of yours; ARGUMENTS for TARGET come behind PATH.
+    PATH is an agent or a supervisor; / is the root. If it is down or up for something else, such as the stop of the
+    whole tree, what was decided when it last ended by itself is told below. --json has values, too: the state and since
+    when, the decision that led to it, or else the earlier one.
 
-    Exit codes: 0 done, 1 the history cannot be read, or something else would have been decided, 78 bad TARGET,
-    configuration or PATH.
+    With --tree the policies are those of TARGET, to see where they would have decided something else: the replay ends
+    at the first event that TARGET would not have decided, also if that is about an unrelated agent. A backoff whose
+    text does not say all of it (functions of yours, wait_random, sums) is then asked; without --tree what it decided is
+    taken from the log. ARGUMENTS for TARGET come behind PATH.
+
+    Exit codes: 0 done, 1 the history cannot be read, or begins after WHEN, or something else would have been decided,
+    78 bad TARGET, configuration or PATH.
     """
     if at is not None and not path:
         raise click.UsageError("--at needs a PATH")
@@ -77,16 +84,26 @@ def replay(
         from orchestree.supervisor.replaying import replay
 
         found = replay(events, orchestrator)
-        lines = _why(found, path, at) if path else []
+        account = _account(found, path, at, history) if path else None
         if as_json:
-            print_json(_as_json(found, lines) if path else {"run": events[0].run, **_as_json(found)})
+            print_json(_as_json(found, account))
         else:
-            _print(found, lines)
+            _print(found, account)
         return Exit.DONE if found.divergence is None else Exit.FAILED
 
     if target is not None:
         load_quietly(target, arguments, given, use)
     context.exit(_from_the_log(history, use))
+
+
+def _events(file: Path, run: str | None) -> tuple[Event, ...]:
+    from orchestree.strategies.errors import SpecError
+    from orchestree.supervisor.past_runs import whole_run
+
+    try:
+        return whole_run(file, run)
+    except SpecError as error:
+        raise Failed(str(error)) from None
 
 
 def _from_the_log(history: Path, use: Callable[[None], int]) -> int:
@@ -98,31 +115,27 @@ def _from_the_log(history: Path, use: Callable[[None], int]) -> int:
         raise Failed(f"{history}: {error} (--tree)") from None
 
 
-def _why(found: Replay, path: str, at: float | None) -> list[str]:
-    from orchestree.strategies.errors import NotFound
+def _account(found: Replay, path: str, at: float | None, history: Path) -> Account:
+    from orchestree.strategies.errors import NotFound, SpecError
+    from orchestree.supervisor.past_runs import run_before
+    from orchestree.supervisor.simulation.replayed.why import account_of
 
     try:
-        return found.why("" if path == "/" else path, at).splitlines()
+        return account_of(found, "" if path == "/" else path, at)
     except NotFound as error:
         raise BadTarget(str(error)) from None
-
-
-def _events(file: Path, run: str | None) -> list[Event]:
-    from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor.simulation.replayed.log import checked
-
-    from .closed_history import read_run
-
-    try:
-        return list(checked(read_run(file, run)))
     except SpecError as error:
-        raise Failed(f"{file}: {error}") from None
+        earlier = run_before(history, found.events[0])
+        hint = (
+            f"; {history} holds earlier runs: --run ID chooses one, --run {earlier} the one before" if earlier else ""
+        )
+        raise Failed(f"--{error}{hint}") from None
 
 
-def _print(found: Replay, lines: list[str]) -> None:
+def _print(found: Replay, account: Account | None) -> None:
     from orchestree.supervisor.simulation.replayed.wording import decided, ended
 
-    if not lines:
+    if account is None:
         print_table(
             HEADS,
             [
@@ -130,7 +143,7 @@ def _print(found: Replay, lines: list[str]) -> None:
                 for one in found.decisions
             ],
         )
-    for line in lines:
+    for line in account.lines if account is not None else ():
         click.echo(printable(line))
     for assumption in found.assumptions:
         click.echo(printable(f"assumed: {assumption}"), err=True)
@@ -138,12 +151,19 @@ def _print(found: Replay, lines: list[str]) -> None:
         click.echo(printable(f"the replay ends at {found.divergence}"))
 
 
-def _as_json(found: Replay, lines: list[str] | None = None) -> dict[str, Any]:
-    told = {"decisions": [_decision(one) for one in found.decisions]} if lines is None else {"why": lines}
+def _as_json(found: Replay, account: Account | None) -> dict[str, Any]:
+    told = {"decisions": [_decision(one) for one in found.decisions]} if account is None else _told(account)
     divergence = None
     if found.divergence is not None:
         divergence = {"event": found.divergence.event.seq, "text": str(found.divergence)}
-    return {**told, "divergence": divergence, "assumptions": list(found.assumptions)}
+    return {"run": found.events[0].run, **told, "divergence": divergence, "assumptions": list(found.assumptions)}
+
+
+def _told(account: Account) -> dict[str, Any]:
+    told = {name: getattr(account, name) for name in ("path", "asked_at", "told_at", "state", "since")}
+    ends = {"decision": account.decision, "earlier": account.earlier}
+    decisions = {name: None if one is None else _decision(one) for name, one in ends.items()}
+    return {**told, **decisions, "why": list(account.lines)}
 
 
 def _decision(one: EndDecided) -> dict[str, Any]:

@@ -9,16 +9,17 @@ from typing import Final
 from orchestree.agents.base import BaseAgent
 from orchestree.strategies.errors import NotFound, did_you_mean
 from orchestree.supervisor.core import Core
-from orchestree.supervisor.simulation.blueprint import Blueprint
+from orchestree.supervisor.simulation.blueprint import Blueprint, walk_entries, who_comes_later
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.tree import AgentNode, AnyNode, Node, SupervisorNode
 
+from .answers import Forecast, Restarts
 from .lints import Warned, warnings_of
 from .parts import LONGEST, SHORTEST
 from .places import backoff_of, is_below
 from .policy_words import PolicyWords, words_for_agent, words_for_supervisor
-from .probing import Forecast, Prober, Restarts
+from .probing import Prober
 from .shared_failures import Shared
 
 
@@ -69,6 +70,7 @@ class SupervisorExplained:
         children: how many it has; `agents`: how many agents are below it.
         dynamic: its children come with `start_child`; nothing is known of them.
         ended_by: paths of its children of which a single one can end it by failing again and again, in some rhythm.
+        may_be_ended_by: of those of which that is not known: so many restarts as it stands were not tried out.
         is_sample: a policy of its children draws its own random numbers: another time it may be another answer.
         all_fail: all agents below fail once, at one moment; None if there is none.
         all_stay_down: what all of them need is down, for ten minutes at most.
@@ -83,6 +85,7 @@ class SupervisorExplained:
     dynamic: bool
     policy: PolicyWords
     ended_by: tuple[str, ...]
+    may_be_ended_by: tuple[str, ...]
     is_sample: bool
     all_fail: Shared | None
     all_stay_down: Shared | None
@@ -130,7 +133,8 @@ def explanation_of(
     """
     nodes = Core(blueprint.root, blueprint.settings).world.nodes
     if path not in nodes:
-        raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, nodes)}")
+        later = who_comes_later(walk_entries(blueprint.root), path)
+        raise NotFound(f"{path!r}: no such agent or supervisor{did_you_mean(path, nodes)}{later}")
     below = f"{path}/" if path else ""
     chosen = [node for where, node in nodes.items() if where == path or where.startswith(below)]
     explainer = _Explainer(blueprint, randomness)
@@ -173,13 +177,16 @@ class _Explainer:
         below = [one for path, one in self.prober.entries.items() if is_below(path, node.path)]
         agents = sum(isinstance(one, AgentEntry) for one in below)
         gives_up = None if is_root else self.prober.forecast(node.path)
+        ended_by = tuple(child.path for child in node.sequence if self.prober.ends_supervisor(child.path))
+        others = [child.path for child in node.sequence if child.path not in ended_by]
         return SupervisorExplained(
             path=node.path,
             children=len(node.sequence),
             agents=agents,
             dynamic=entry.dynamic,
             policy=words_for_supervisor(entry, backoff_of(entry, self._default), is_root=is_root),
-            ended_by=tuple(child.path for child in node.sequence if self.prober.ends_supervisor(child.path)),
+            ended_by=ended_by,
+            may_be_ended_by=tuple(path for path in others if self.prober.may_exhaust(path)),
             is_sample=any(self.prober.course(child.path, SHORTEST).is_sample for child in node.sequence),
             all_fail=self.prober.all_fail(node.path, lasting=False) if agents else None,
             all_stay_down=self.prober.all_fail(node.path, lasting=True) if agents else None,

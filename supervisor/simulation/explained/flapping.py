@@ -27,7 +27,10 @@ MANY_FAILURES: Final = 100_000
 """After so many in all courses together, which takes some seconds, the others are broken off where delays may grow."""
 
 FailureKind = Literal["execute", "setup", "complete"]
-"""It fails after it has become ready, it fails in ``setup()``, or it ends normally."""
+"""It fails after it has become ready, it fails in ``setup()``, or it ends normally and comes back, being permanent.
+
+To the policy of a supervisor that gives up the last is the same as that: there is no report of a crash.
+"""
 
 
 class Flapping:
@@ -54,14 +57,15 @@ class Flapping:
         return self._simulated(path, draw, kind, uptime, wide, MOST_FAILURES)
 
     def _simulated(self, path: str, draw: float, kind: FailureKind, uptime: float, wide: bool, most: int) -> Probe:
+        if kind == "complete":
+            simulator = self._parts.of_policy(path, draw, wide=wide)
+            simulator.plan(Complete(path, after=uptime, times=most))
+            return self._advanced(simulator, path)
         simulator, failing = self._parts.of_child(path, draw, wide=wide)
-        match kind:
-            case "execute":
-                simulator.plan(Crash(failing, after=uptime, times=most))
-            case "complete":
-                simulator.plan(Complete(failing, after=uptime, times=most))
-            case "setup":
-                _fail_each_start(simulator, failing, most)
+        if kind == "setup":
+            _fail_each_start(simulator, failing, most)
+        else:
+            simulator.plan(Crash(failing, after=uptime, times=most))
         return self._advanced(simulator, path)
 
     def in_bursts(self, path: str, bursts: tuple[int, ...], stable_after: float) -> Course:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Final
 
 from orchestree.agents.base import BaseAgent
@@ -14,20 +15,23 @@ from orchestree.agents.ends import Cause
 from orchestree.strategies.restart import Restart
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.entry_fields import has_rounds
-from orchestree.supervisor.phrases import listed, ordinal, short_duration
+from orchestree.supervisor.phrases import in_a_row, listed, ordinal, short_duration
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 
+from .answers import Exhausted
 from .courses import Course
 from .parts import LONGEST, SHORTEST
 from .places import backoff_of
-from .probing import Exhausted, Prober
+from .probing import Prober
 from .shared_failures import restarts_at_once
 
 EndsAtOnce = Callable[[type[BaseAgent]], bool]
 """Whether the code of an agent visibly returns without ever waiting."""
 
 _ROUNDING: Final = 1 + 1e-9  # sums of seconds
+_MOST_OF_ERROR: Final = 160
+"""Characters of an exception that are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +63,14 @@ def warnings_of(
                 found += windows.pop(path, ())
                 found += _shared_failure(prober, path, entry)
                 found += _shutdown_of_children(prober, path, entry)
+                found += _raising_backoff(prober, path) if path else ()
             case AgentEntry() as entry:
                 if settings.run_mode is RunMode.STOP_ON_EMPTY:
                     found += _unreachable_give_up(prober, path, entry, settings)
                 found += _short_stable_after(prober, path, entry, settings)
                 if entry.restart is Restart.PERMANENT and not has_rounds(entry.agent) and ends_at_once(entry.agent):
                     found += _ends_at_once(prober, path)
+                found += _raising_backoff(prober, path)
     return (*(one for several in windows.values() for one in several), *found)
 
 
@@ -152,7 +158,7 @@ def _unreachable_give_up(prober: Prober, path: str, entry: AgentEntry, settings:
     if course is None or not course.goes_on:
         return
     if backoff is None or backoff.stop is None:
-        why = f"no `stop`: still restarted after {course.failures:,} failures in a row"
+        why = f"no `stop`: still restarted after {in_a_row(course.failures)}"
         advice = "a stop in its backoff, such as stop_after_attempt(5)"
     elif backoff.stable_after <= uptime:
         rhythm = f"failing each {short_duration(uptime)} (its interval)" if uptime else "failing at once each time"
@@ -194,6 +200,23 @@ def _short_stable_after(prober: Prober, path: str, entry: AgentEntry, settings: 
             ),
             advice=f"a stable_after of {short_duration(largest)} or more, or delays that grow less",
         )
+
+
+def _raising_backoff(prober: Prober, path: str) -> Iterator[Warned]:
+    if (raised := prober.raises(path)) is None:
+        return
+    is_normal_end = raised.kind == "complete" and isinstance(prober.entries[path], AgentEntry)
+    what = "normal end" if is_normal_end else "failure in setup()" if raised.kind == "setup" else "failure"
+    when = f"{ordinal(raised.failure)} {what} in a row"
+    error = shorten(raised.error, _MOST_OF_ERROR, placeholder=" ...")
+    no_report = "; after an end that is no crash, `outcome.exception().failure` is None"
+    yield Warned(
+        name="backoff-that-raises",
+        path=path,
+        problem=f"its `wait` or `stop` raises at the {when}, and so it parks: {error}",
+        advice="a `wait` that answers with seconds, and a `stop` with true or false, after every failure"
+        + (no_report if raised.kind == "complete" else ""),
+    )
 
 
 def _ends_at_once(prober: Prober, path: str) -> Iterator[Warned]:

@@ -67,6 +67,10 @@ class Parts:
         simulator = self.of(path, draw, _unwatched if is_agent else _gives_up_at_once, wide=wide)
         return simulator, path if is_agent else f"{path}/{_STUB}"
 
+    def of_policy(self, path: str, draw: float, *, wide: bool = False) -> Simulator:
+        """Return a simulator of a permanent agent at `path` with the backoff of the child there; see `of_child`."""
+        return self.of(path, draw, _stub_for, wide=wide)
+
     def of(
         self,
         path: str,
@@ -115,3 +119,7 @@ def _gives_up_at_once(entry: ChildEntry) -> ChildEntry:
     assert isinstance(entry, SupervisorEntry)
     stub = AgentEntry(Stub, _STUB, restart="permanent", backoff=None)
     return replace(entry, max_restarts=0, children=(stub,), dynamic=False, max_children=None)
+
+
+def _stub_for(entry: ChildEntry) -> ChildEntry:
+    return AgentEntry(Stub, entry.name, restart="permanent", backoff=entry.backoff)

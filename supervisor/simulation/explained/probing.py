@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Final
 
 from orchestree.agents.ends import Cause
+from orchestree.strategies.restart import Restart
+from orchestree.supervisor.phrases import POLICY_RAISED
 from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 
+from .answers import Exhausted, Forecast, Raised, Restarts
 from .courses import Course, Probe, moved_to
 from .flapping import MOST_FAILURES, FailureKind, Flapping
 from .parts import LONGEST, SHORTEST, Parts
@@ -22,49 +24,8 @@ from .places import backoff_of, place_of
 from .rhythms import fastest_failures, most_failures
 from .shared_failures import Shared, all_fail_once, all_stay_down
 
-_UNTOUCHED_WINDOW: Final = 5000
-"""Whether one child can exhaust a window that stands so many restarts is not looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What happens with the longest and with the shortest delays that jitter allows."""
-
-    longest: Course
-    shortest: Course
-
-
-@dataclass(frozen=True, slots=True)
-class Restarts:
-    """How many restarts are decided in the worst minute because one child fails, and nobody else.
-
-    Attributes:
-        most: number of them.
-        is_bound: no rhythm of its failures makes more; else this is the most that was seen in those that were tried.
-    """
-
-    most: int
-    is_bound: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Exhausted:
-    """How one child ends its supervisor.
-
-    Attributes:
-        kind: of its failures.
-        bursts: how often it fails at once, before each time that it is ready for `stable_after` seconds; a single one
-            means that it always fails at once.
-        stable_after_s: of its policy.
-        failure: by which failure.
-        after_s: seconds since the first.
-    """
-
-    kind: FailureKind
-    bursts: tuple[int, ...]
-    stable_after_s: float
-    failure: int
-    after_s: float
+WIDEST_WINDOW: Final = 10_000
+"""Whether one child can exhaust a window that stands more restarts is not tried out, as that takes seconds."""
 
 
 class Prober:
@@ -90,6 +51,7 @@ class Prober:
         self._flapping = Flapping(self.parts, randomness)
         self._probes: dict[Hashable, Probe] = {}
         self._exhausted: dict[Hashable, Exhausted | None] = {}
+        self._untried: set[Hashable] = set()
         self._restarts: dict[Hashable, Restarts] = {}
         self._shared: dict[tuple[str, bool], Shared] = {}
 
@@ -125,10 +87,29 @@ class Prober:
             self._exhausted[key] = self._exhausts(path)
         return self._exhausted[key]
 
+    def may_exhaust(self, path: str) -> bool:
+        """Return whether that is not known: failures fit into the window, more than are tried out."""
+        return self.exhausts(path) is None and self._place(path) in self._untried
+
     def ends_supervisor(self, path: str) -> bool:
         """Return whether the child at `path` alone can end its supervisor by failing, whatever the cause is then."""
         courses = [self.course(path, draw, kind) for draw in (LONGEST, SHORTEST) for kind in self._kinds(path)]
         return any(course.supervisor_ends is not None for course in courses) or self.exhausts(path) is not None
+
+    def raises(self, path: str) -> Raised | None:
+        """Return when the backoff of the child at `path` first raises; None if it answers to all that was tried."""
+        entry = self.entries[path]
+        is_agent = isinstance(entry, AgentEntry)
+        kinds: list[FailureKind] = [*self._kinds(path)] if is_agent else []
+        if entry.restart is Restart.PERMANENT and (is_agent or self._is_parked(path)):
+            kinds.append("complete")
+        found = [
+            Raised(kind, parked.failure, parked.why.removeprefix(POLICY_RAISED))
+            for kind in kinds
+            if (parked := self._probe(path, SHORTEST, kind, wide=True).course.parked) is not None
+            and parked.why.startswith(POLICY_RAISED)
+        ]
+        return min(found, key=lambda one: one.failure, default=None)
 
     def restarts(self, path: str) -> Restarts:
         """Return how often the child at `path` can be restarted in a minute because it fails."""
@@ -145,6 +126,9 @@ class Prober:
         if key not in self._probes:
             self._probes[key] = self._flapping.at_once(path, draw, kind, uptime, wide)
         return self._probes[key]
+
+    def _is_parked(self, path: str) -> bool:
+        return self._probe(path, SHORTEST, "execute", wide=True).course.parked is not None
 
     def _place(self, path: str) -> Hashable:
         return place_of(self.entries, path, self._default)
@@ -165,17 +149,18 @@ class Prober:
         for kind in self._kinds(path):
             if found := _exhausted(self.course(path, SHORTEST, kind), kind, (MOST_FAILURES,), stable_after):
                 return found
-        if parent.max_restarts >= _UNTOUCHED_WINDOW:
-            return None
         free = self._probe(path, SHORTEST, "execute", wide=True)
         bursts = fastest_failures(
             free.delays_s,
             goes_on=free.course.goes_on,
             stable_after=stable_after,
             within=parent.max_seconds,
-            failures=parent.max_restarts + 1,
+            failures=min(parent.max_restarts, WIDEST_WINDOW) + 1,
         )
         if bursts is None:
+            return None
+        if parent.max_restarts > WIDEST_WINDOW:
+            self._untried.add(self._place(path))
             return None
         return _exhausted(self._flapping.in_bursts(path, bursts, stable_after), "execute", bursts, stable_after)
 
@@ -183,8 +168,8 @@ class Prober:
         parent = self._parent(path)
         courses = [self.course(path, draw, kind) for draw in (LONGEST, SHORTEST) for kind in self._kinds(path)]
         seen = max(course.restarts_per_minute for course in courses)
-        is_at_root = "/" not in path
-        if any(course.is_sample for course in courses) or (not is_at_root and self.ends_supervisor(path)):
+        comes_back_with_it = "/" in path and (self.ends_supervisor(path) or self.may_exhaust(path))
+        if any(course.is_sample for course in courses) or comes_back_with_it:
             return Restarts(seen, is_bound=False)
         # In `max_seconds` there are no more than `max_restarts`, or the supervisor ends.
         most = parent.max_restarts * math.ceil(60.0 / parent.max_seconds)

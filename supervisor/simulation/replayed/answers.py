@@ -17,6 +17,7 @@ from orchestree.supervisor.events import (
     AgentRestarting,
     AgentStopping,
     Event,
+    PolicyChanged,
     RestartCause,
     StopCause,
 )
@@ -42,7 +43,11 @@ class _Excess:
 
 
 class Answers:
-    """Everybody has just made progress and uses nothing, but for those of whom the log says otherwise later."""
+    """Nobody is silent or uses anything, but for those of whom the log says otherwise later.
+
+    While a look is not answered, or the answer is a moment to come, the core does not look again. That spares the looks
+    of quiet months, which no event shows.
+    """
 
     def __init__(self, events: Iterable[Event]) -> None:
         """Look through the whole log."""
@@ -51,6 +56,8 @@ class Answers:
         self._blocking: dict[RunId, RunId] = {}
         """For runs that blocked their event loop, whose watchdog found that out."""
         self._excess: dict[RunId, _Excess] = {}
+        self._with_new_limit: set[str] = set()
+        """Paths of those whose ``watchdog`` was changed: from then on it counts how long they had been silent."""
         latest: dict[str, RunId] = {}
         for event in events:
             self._note(RunId(event.path, event.incarnation), event, latest)
@@ -61,9 +68,9 @@ class Answers:
                 latest[run.path] = run
             case AgentHung():
                 self._silent[run].append(event.monotonic)
-            case AgentRestarting(cause=RestartCause.MEMORY):
-                self._excess[run] = _Excess(event.monotonic)
-            case AgentStopping(cause=StopCause.MEMORY):
+            case PolicyChanged(changes) if any(one.field == "watchdog" for one in changes):
+                self._with_new_limit.add(event.path)
+            case AgentRestarting(cause=RestartCause.MEMORY) | AgentStopping(cause=StopCause.MEMORY):
                 self._excess[run] = _Excess(event.monotonic)
             case AgentCrashed(report=report) if run in self._excess:
                 excess = self._excess[run]
@@ -81,32 +88,34 @@ class Answers:
                 pass
 
     def to_look(self, node: AgentNode, now: float) -> RunProgress | None:
-        """Return the answer to a look at `now`; None: an event that says who is hung is the answer."""
-        run, limit = RunId(node.path, node.incarnation), node.entry.watchdog
+        """Return the answer to a look at `now`; None: an event that says who is hung is the answer, if one comes."""
+        run = RunId(node.path, node.incarnation)
         moment = next((one for one in self._silent.get(run, ()) if one >= now), None)
-        if moment is None or limit is None:
-            return RunProgress(run, now)
-        if now >= moment - 2 * NEARLY:
+        if moment is None or now >= moment - 2 * NEARLY:
             return None
-        # So that the next look comes just before.
-        return RunProgress(run, min(now, moment - NEARLY - limit))
+        last = moment - NEARLY - (node.entry.watchdog or 0.0)  # so that the next look comes just before
+        return RunProgress(run, min(now, last) if node.path in self._with_new_limit else last)
 
     def hung(self, world: World, event: Event, data: AgentHung) -> RunProgress | None:
         """Return the answer that has shown a run to be hung; None if nobody had been looked at."""
         run = RunId(event.path, event.incarnation)
-        looked_at = self._blocking.get(run, run)
-        node = world.nodes.get(looked_at.path)
-        if not isinstance(node, AgentNode) or node.watch is None or node.watch.look_due is None:
+        node = self._looked_at(world, run, data)
+        if node is None or node.watch is None or node.watch.look_due is None:
             return None
         due, limit = node.watch.look_due, node.entry.watchdog or 0.0
         at = due - max(data.silent_s, limit)
         while at + limit > due:
             at = math.nextafter(at, -math.inf)
-        if looked_at == run:
-            return RunProgress(run, at, data.doing)
+        looked_at = RunId(node.path, node.incarnation)
         # With loop=None nobody else is left behind on it.
-        blocked = Blocked(by=run, loop=None, since=at, stack=data.stack, doing=data.doing)
-        return RunProgress(looked_at, at, "", blocked)
+        blocked = None if looked_at == run else Blocked(by=run, loop=None, since=at)
+        return RunProgress(looked_at, at, blocked=blocked)
+
+    def _looked_at(self, world: World, run: RunId, data: AgentHung) -> AgentNode | None:
+        """Return whose watchdog has found that a run hangs; if the log ends before it tells that, who it may be."""
+        node = world.nodes.get(self._blocking.get(run, run).path)
+        agents = [one for one in (node, *world.nodes.values()) if isinstance(one, AgentNode)]
+        return next((one for one in agents if one.watch and one.entry.watchdog == data.watchdog_s), None)
 
     def to_measure(self, node: AgentNode, now: float) -> RunMemory | None:
         """Return the answer to a measurement at `now`; None: what the log says next about the run is the answer."""
@@ -120,5 +129,4 @@ class Answers:
     def excess(self, node: AgentNode) -> RunMemory:
         """Return what a run that uses too much is found to use."""
         run = RunId(node.path, node.incarnation)
-        known = self._excess.get(run)
-        return RunMemory(run, max(known.used if known is not None else 0, (node.entry.max_memory or 0) + 1))
+        return RunMemory(run, max(self._excess[run].used, (node.entry.max_memory or 0) + 1))

@@ -6,7 +6,6 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
 
-from orchestree.strategies.errors import OrchestreeError, Running
 from orchestree.supervisor.events import Command, Event
 from orchestree.supervisor.inputs import RestartChild, StartChild, StopChild, StopTree
 from orchestree.supervisor.states import AgentState
@@ -63,14 +62,13 @@ class AskedFor:
             return self._waiting.popleft().operation
         return None
 
-    def refused(self, operation: _Operation, error: OrchestreeError, now: float) -> None:
+    def refused(self, operation: _Operation, now: float) -> None:
         """Note what the control API makes of the start of a supervisor that runs: of what is kept down below it."""
         node = self._world.nodes.get(operation.path)
-        if not isinstance(error, Running) or not isinstance(operation, StartChild) or node is None:
-            return
-        below = (one for one in walk(node) if one.state in _KEPT_DOWN and one.parent is not None and one.parent.is_up)
-        if node.state in _UP:
-            self._waiting.extendleft(reversed([_Asked(StartChild(child.path, announced=True), now) for child in below]))
+        if isinstance(operation, StartChild) and node is not None and node.state in _UP:
+            below = [one for one in walk(node) if one.state in _KEPT_DOWN and one.parent and one.parent.is_up]
+            starts = [_Asked(StartChild(child.path, announced=True), now) for child in below]
+            self._waiting.extendleft(reversed(starts))
 
 
 def _concerns(operation: _Operation, path: str) -> bool:

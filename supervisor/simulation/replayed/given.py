@@ -44,8 +44,7 @@ def given_for(
         case AgentHung():
             given = answers.hung(world, event, event.data)
         case AgentStopping(StopCause.MEMORY) if isinstance(node, AgentNode):
-            is_overdue = node.watch is not None and "recycling" in node.watch.deadlines
-            given = None if is_overdue else answers.excess(node)
+            given = answers.excess(node)  # of one that is to be recycled already the core takes no notice
         case AgentRegistered() | Command("register"):
             given = came(world, event, foresight, policy)
         case _:

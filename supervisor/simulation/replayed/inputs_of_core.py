@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from orchestree.agents.ends import NORMAL, Cause, CrashReport, abnormal
+from orchestree.agents.ends import NORMAL, CrashReport
 from orchestree.agents.executor import RunEnded, RunId, RunMessage, RunReady
 from orchestree.supervisor.events import (
     AgentCrashed,
@@ -22,7 +22,6 @@ from orchestree.supervisor.events import (
     EventType,
     OrchestratorStopped,
     OrchestratorStopping,
-    RestartCause,
 )
 from orchestree.supervisor.inputs import (
     Input,
@@ -39,8 +38,6 @@ from orchestree.supervisor.world import World
 
 OUTSIDE_CAUSES: Final = ("command", "signal")
 """Why a whole tree is stopped if it was told to; all other causes are decisions."""
-
-_ENDED_BY_ITSELF: Final = (RestartCause.FAILURE, RestartCause.MEMORY, RestartCause.MAX_AGE)
 
 REPORTED: Final = frozenset(
     {EventType.AGENT_READY, EventType.AGENT_CRASHED, EventType.AGENT_MESSAGE, EventType.AGENT_HUNG}
@@ -62,8 +59,10 @@ def input_of(world: World, event: Event) -> Input | None:
             return RunMessage(run, name, data)
         case AgentCrashed(reason, report, classified):
             return RunEnded(run=run, reason=reason, report=as_reported(report), classified=classified)
-        case AgentTerminated() | AgentRestarting() | AgentParked() if _is_alive(node, event.incarnation):
-            return _end_of(run, event.data)
+        case AgentTerminated(reason=reason) | AgentRestarting(reason=reason) | AgentParked(reason=reason) if _is_alive(
+            node, event.incarnation
+        ):
+            return RunEnded(run=run, reason=reason or NORMAL)  # of one that was asked to stop it makes no difference
         case Command(name):
             return command(name, event.path)
         case OrchestratorStopping(cause, timeout_s) if cause in OUTSIDE_CAUSES:
@@ -146,18 +145,3 @@ def _is_alive(node: object, incarnation: int) -> bool:
     if not isinstance(node, AgentNode) or node.incarnation != incarnation:
         return False
     return node.state in RUNNING_STATES or node.state is AgentState.WEDGED
-
-
-def _end_of(run: RunId, data: AgentTerminated | AgentRestarting | AgentParked) -> RunEnded:
-    """Return the end of a run that was no crash, or that was asked for."""
-    error = None if isinstance(data, AgentParked) else data.shutdown_error
-    if isinstance(data, AgentRestarting) and data.cause not in _ENDED_BY_ITSELF:
-        reason = NORMAL
-    else:
-        reason = data.reason or NORMAL
-    if error is None:
-        return RunEnded(run=run, reason=reason)
-    if isinstance(data, AgentRestarting) and data.cause in _ENDED_BY_ITSELF:
-        return RunEnded(run=run, reason=reason, report=CrashReport(cause=Cause.NORMAL, message="", notes=(error,)))
-    failed = CrashReport(cause=Cause.EXCEPTION, message=error)
-    return RunEnded(run=run, reason=abnormal(Cause.EXCEPTION), report=failed)

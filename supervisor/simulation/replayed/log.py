@@ -25,7 +25,9 @@ def checked(events: Iterable[Event]) -> tuple[Event, ...]:
     try:
         found = tuple(events)
     except TypeError:
-        raise SpecError(f"events={events!r}: must be events, such as orchestrator.history(limit=None)") from None
+        raise SpecError(
+            f"events={events!r}: must be events, such as orchestrator.history(limit=None), or a history file's path"
+        ) from None
     for event in found:
         if not isinstance(event, Event):
             raise SpecError(f"events: {event!r:.80}: must be an Event")

@@ -15,13 +15,17 @@ from orchestree.supervisor.events import (
     AgentCrashed,
     AgentParked,
     AgentRestarting,
+    AgentStopping,
+    Event,
     OrchestratorStopping,
     PolicyChanged,
     RestartCause,
+    StopCause,
     SupervisorRestarting,
     SupervisorStarted,
     SupervisorTerminated,
 )
+from orchestree.supervisor.phrases import POLICY_RAISED
 from orchestree.supervisor.policy_text import INHERITED
 
 from .foresight import Foresight
@@ -29,7 +33,6 @@ from .policy_reading import backoff_of, value_of
 
 _STABLE: Final = re.compile(r"stable_after=([0-9.e+-]+)")
 _BY_RULE: Final = "a rule says so"
-_RAISED: Final = "its backoff policy raised "
 
 
 class LoggedPolicy:
@@ -48,8 +51,8 @@ class LoggedPolicy:
         self.not_computed: dict[str, None] = {}
         self.assumed: dict[str, None] = {}
         self._foresight = foresight
-        self._default: str | None = None
-        """Text of the backoff of the whole tree, if that cannot be computed."""
+        self._default = INHERITED
+        """Text of the backoff of all who inherit it, if that cannot be computed."""
 
     def settings(self, said: Mapping[str, str]) -> dict[str, object]:
         """Return the fields of `Settings` that the log says.
@@ -57,8 +60,10 @@ class LoggedPolicy:
         A backoff that cannot be computed is none of them: then all who inherit it have one each.
         """
         text = said.get("backoff", "None")
-        self._default = text if text != "None" and backoff_of(text) is None else None
-        return self.fields("", {name: one for name, one in said.items() if name != "backoff" or not self._default})
+        if text == "None" or backoff_of(text) is not None:
+            return self.fields("", said)
+        self._default = text
+        return self.fields("", {name: one for name, one in said.items() if name != "backoff"})
 
     def fields(self, path: str, policy: Mapping[str, str]) -> dict[str, object]:
         """Return the fields of the child at `path` that `policy` says, as an entry takes them."""
@@ -67,11 +72,11 @@ class LoggedPolicy:
         }
 
     def _backoff(self, path: str, text: str) -> BackoffChoice:
-        if text == INHERITED and self._default is None:
+        whose, text = ("", self._default) if text == INHERITED else (path, text)
+        if text == INHERITED:
             return INHERIT
         if text == "None":
             return None
-        whose, text = ("", self._default) if text == INHERITED and self._default is not None else (path, text)
         if (computed := backoff_of(text)) is not None:
             return computed
         self.not_computed[whose] = None
@@ -115,8 +120,8 @@ class LoggedBackoff(Backoff):
         match self._decided():
             case Again(delay):
                 return Verdict(False, delay + self._foresight.world.now - now)
-            case Park(why) if why.startswith(_RAISED):
-                name, _, message = why.removeprefix(_RAISED).partition(": ")
+            case Park(why) if why.startswith(POLICY_RAISED):
+                name, _, message = why.removeprefix(POLICY_RAISED).partition(": ")
                 raise type(name, (Exception,), {})(message)
             case Park():
                 return Verdict(True, 0.0)
@@ -153,15 +158,25 @@ class LoggedBackoff(Backoff):
         `is_told`: that it is so is known, even if the log ends before.
         """
         parent = self._path.rpartition("/")[0]
-        found: Park | GiveUp = GiveUp(Cause.ESCALATED) if is_told else Park("")
         for event in self._foresight.following():
             match event.data:
                 case SupervisorTerminated(reason, offender) if event.path == parent:
                     return GiveUp(Cause(reason.cause)) if offender == self._path and reason != SHUTDOWN else Park("")
-                case OrchestratorStopping(cause) if not parent and cause in (Cause.MAX_RESTARTS, Cause.ESCALATED):
-                    found = GiveUp(Cause(cause))
                 case SupervisorStarted() if event.path == self._path:
                     return Park("")
                 case _:
                     pass
-        return found
+        found = (_ending(parent, event) for event in self._foresight.decision())
+        cause = next((one for one in found if one is not None), Cause.ESCALATED if is_told else None)
+        return GiveUp(cause) if cause is not None else Park("")
+
+
+def _ending(parent: str, event: Event) -> Cause | None:
+    """Return why the supervisor at `parent` gives up if `event` tells that it begins to; that of others comes later."""
+    match event.data:
+        case OrchestratorStopping(cause) if not parent and cause in (Cause.MAX_RESTARTS, Cause.ESCALATED):
+            return Cause(cause)
+        case AgentStopping(StopCause.SUPERVISOR) if event.path.startswith(f"{parent}/"):
+            return Cause.ESCALATED
+        case _:
+            return None

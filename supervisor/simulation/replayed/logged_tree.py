@@ -22,6 +22,7 @@ from orchestree.supervisor.events import (
     SupervisorStarted,
 )
 from orchestree.supervisor.inputs import RegisterChild
+from orchestree.supervisor.plain import LEFT_OUT
 from orchestree.supervisor.policy_text import INHERITED
 from orchestree.supervisor.simulation.blueprint import Blueprint, is_at_or_below
 from orchestree.supervisor.spec import AgentEntry, ChildEntry, SupervisorEntry
@@ -65,6 +66,7 @@ class _Told:
             case AgentRegistered():
                 self.add(event.path, event.data)
             case Command("register", policy):
+                _check_whole(event, policy)
                 self.add(event.path, {name: str(text) for name, text in policy.items()})
             case _:
                 return False
@@ -93,6 +95,16 @@ class _Told:
             return SupervisorEntry(name, children=map(self.entry, children), **fields)
         except TypeError:
             raise SpecError(f"{path!r}: the log is of a later version, with policy unknown here: {policy}") from None
+
+
+def _check_whole(event: Event, policy: Mapping[str, object]) -> None:
+    """Refuse policy that is too long for a history file, which cuts what commands say; of a backoff a part will do."""
+    cut = [name for name, text in policy.items() if name != "backoff" and str(text).endswith(LEFT_OUT)]
+    if cut:
+        raise SpecError(
+            f"event {event.seq}: {cut[0]} of {event.path!r} is too long for the history file, which has only its "
+            f"beginning: replay up to there"
+        )
 
 
 def tree_of(log: Sequence[Event], policy: LoggedPolicy) -> Blueprint:

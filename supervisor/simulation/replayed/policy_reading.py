@@ -68,9 +68,8 @@ def _keywords(node: ast.expr, name: str) -> dict[str, ast.expr]:
 
 def _policy(node: ast.expr) -> object:
     """Return a policy of tenacity's."""
-    name = node.id if isinstance(node, ast.Name) else getattr(getattr(node, "func", None), "id", "")
-    numbers = {} if isinstance(node, ast.Name) else _keywords(node, name)
-    kind = _KNOWN[name]
+    name = getattr(getattr(node, "func", None), "id", "")
+    kind, numbers = _KNOWN[name], _keywords(node, name)
     given = {"wait" if one == "wait_fixed" else one: ast.literal_eval(value) for one, value in numbers.items()}
     return kind(**{one: value for one, value in given.items() if one in signature(kind).parameters})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -28,7 +29,7 @@ from orchestree.supervisor.events import (
 )
 
 from .decisions import EndDecided
-from .wording import made_from, when, worded
+from .wording import when, worded
 
 _STARTS: Final = (AgentWaiting, AgentQueued, AgentStarting, SupervisorStarted)
 _RESTARTS: Final = (AgentRestarting, SupervisorRestarting)
@@ -40,12 +41,15 @@ _SETTLED: Final = (*_STARTS, *_RESTARTS, AgentParked, AgentRegistered)
 
 _DECIDED: Final = ("max_restarts", "escalated")
 """Why a whole tree ends by a decision about one of its children."""
+_GOES_ON: Final = ("restarted", "parked")
+"""Outcomes after which somebody may still stop it."""
+_STOPPING_COMMANDS: Final = ("stop", "restart", "unregister")
 
 _PLANNED: Final = MappingProxyType(
     {
         RestartCause.MEMORY: "its restart was planned: it used too much memory",
         RestartCause.MAX_AGE: "its restart was planned: it had reached its max_age",
-        RestartCause.BLOCKED: "another one blocks its event loop: it goes on without that run",
+        RestartCause.BLOCKED: "another one blocks its event loop: it goes on on a fresh loop",
     }
 )
 _GIVEN_UP: Final = MappingProxyType(
@@ -58,8 +62,20 @@ _GIVEN_UP: Final = MappingProxyType(
 )
 
 
-_GOES_ON: Final = ("restarted", "parked")
-"""Outcomes after which somebody may still stop it."""
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What made a child as it is.
+
+    Attributes:
+        lines: that, in words; empty if the decision says all of it.
+        decision: about an end of it, or of another child, from which that followed; None if it followed from none.
+    """
+
+    lines: tuple[str, ...] = ()
+    decision: EndDecided | None = None
+
+
+_NOTHING: Final = Reason(("nothing had to be decided about it: it had not ended by itself",))
 
 
 class Reasons:
@@ -73,55 +89,55 @@ class Reasons:
         self._decisions = decisions
         self._virtual = virtual
 
-    def lines(self) -> list[str]:
-        """Return why it is as it is since its last event; nothing if it never went down."""
+    def latest(self) -> Reason:
+        """Return why it is as it is since its last event."""
         down = next((event for event in reversed(self._own) if isinstance(event.data, _DOWN)), None)
         if down is None:
-            is_waiting = not any(isinstance(event.data, _STARTS) for event in self._own)
-            return self._whole_tree(0, self._events[-1].seq) if is_waiting else []
+            was_started = any(isinstance(event.data, _STARTS) for event in self._own)
+            return _NOTHING if was_started else next(map(self._tree_stopped, self._tree_stops()), _NOTHING)
         up = next((event for event in self._own if event.seq > down.seq and isinstance(event.data, _STARTS)), None)
-        return (self._brought_up(down, up) if up is not None else []) or self._brought_down(down)
+        return (self._brought_up(down, up) if up is not None else None) or self._brought_down(down)
 
-    def _brought_up(self, down: Event, up: Event) -> list[str]:
-        """Return what had it start again if that was not decided when it went down; else nothing."""
-        found: dict[int, list[str]] = {}
+    def _brought_up(self, down: Event, up: Event) -> Reason | None:
+        """Return what had it start again if that was not decided when it went down."""
+        found: dict[int, Reason] = {}
         for event in self._commands(("start", "restart"), down.seq, up.seq, self._is_below):
-            found[event.seq] = [self._asked(event)]
+            found[event.seq] = self._asked(event)
         if isinstance(down.data, _RESTARTS):
-            return found[max(found)] if found else []
-        for event in self._commands(("restart",), self._settled_before(down), up.seq, self._is_below):
-            found[event.seq] = [self._asked(event)]
-        for one in self._between(self._settled_before(down), up.seq):
-            is_later = one.number > down.seq and one.outcome == "restarted"
-            if is_later and one.path != self._path and self._is_below(one.path):
-                found[one.number] = [f"it started anew with its supervisor {one.path}", *self._made(one)]
+            return found[max(found)] if found else None
+        settled = self._settled_before(down)
+        for event in self._commands(("restart",), settled, up.seq, self._is_below):
+            found[event.seq] = self._asked(event)
+        for one in self._between(settled, up.seq):
+            is_later = one.number > down.seq and one.outcome == "restarted" and one.path != self._path
+            if is_later and self._is_below(one.path):
+                found[one.number] = Reason((f"it started anew with its supervisor {one.path}",), one)
             elif (member := self._member_above(one)) is not None:
                 found[one.number] = self._with_group(one, member)
-            elif is_later and one.path != self._path and self._may_take_along(one):
-                found[one.number] = [f"it starts again with {one.path}, by {self._strategy(one)}", *self._made(one)]
-        return found[max(found)] if found else []
+            elif is_later and self._may_take_along(one):
+                by = f"by the strategy {one.inputs.strategy}"
+                found[one.number] = Reason((f"it starts again with {one.path}, {by}",), one)
+        return found[max(found)] if found else None
 
-    def _brought_down(self, down: Event) -> list[str]:
+    def _brought_down(self, down: Event) -> Reason:
         """Return what belongs to the cause that `down`, its own event, tells."""
-        own = self._latest(lambda one: one.path == self._path and one.number <= down.seq)
+        own = next((one for one in reversed(self._between(0, down.seq)) if one.path == self._path), None)
         match down.data:
             case AgentRestarting(cause=cause) | SupervisorRestarting(cause=cause) if cause in _PLANNED:
-                return [_PLANNED[cause]]
+                return Reason((_PLANNED[cause],))
             case AgentRestarting(cause=RestartCause.GROUP) | SupervisorRestarting(cause=RestartCause.GROUP):
                 return self._stopped(StopCause.GROUP, down)
             case AgentRestarting(cause=RestartCause.COMMAND) | SupervisorRestarting(cause=RestartCause.COMMAND):
                 return self._stopped(StopCause.RESTART, down)
             case AgentTerminated() | SupervisorTerminated():
                 is_own = own is not None and own.incarnation == down.incarnation and own.outcome not in _GOES_ON
-                return self._made(own) if own is not None and is_own else self._stopped(*self._stop_of(down))
+                return Reason(decision=own) if is_own else self._stopped(*self._stop_of(down))
             case AgentStopping(cause) | AgentWedged(cause):
-                return [_GIVEN_UP[cause]] if cause in _GIVEN_UP else self._stopped(cause, down)
-            case OrchestratorStopping(cause=cause) if cause not in _DECIDED:
-                return self._stopped(None, down)
-            case OrchestratorStopping():
-                return self._stopped(StopCause.SUPERVISOR, down)
+                return Reason((_GIVEN_UP[cause],)) if cause in _GIVEN_UP else self._stopped(cause, down)
+            case OrchestratorStopping(cause=cause):
+                return self._stopped(StopCause.SUPERVISOR if cause in _DECIDED else None, down)
             case _:
-                return self._made(own) if own is not None else []
+                return Reason(decision=own) if own is not None else _NOTHING
 
     def _stop_of(self, ended: Event) -> tuple[StopCause | None, Event]:
         """Return for what it was asked to stop before it ended, and when; None: nothing of it ran, or nothing says."""
@@ -131,52 +147,45 @@ class Reasons:
                 return event.data.cause, event
         return None, ended
 
-    def _stopped(self, cause: StopCause | None, stop: Event) -> list[str]:
+    def _stopped(self, cause: StopCause | None, stop: Event) -> Reason:
         """Return who stopped it, of all that happened since it was last settled: the first that fits the cause."""
         since, number = self._settled_before(stop), stop.seq
-        by_itself, from_above = (
-            cause in (None, StopCause.COMMAND, StopCause.RESTART),
-            cause in (None, StopCause.SUPERVISOR),
-        )
-        found: dict[int, list[str]] = {}
-        if from_above:
+        may_be_asked = cause in (None, StopCause.COMMAND, StopCause.RESTART)
+        found: dict[int, Reason] = {}
+        if cause in (None, StopCause.SUPERVISOR):
             found |= self._from_above(since, stop)
-        for event in self._commands(
-            ("stop", "restart", "unregister"),
-            since,
-            number,
-            lambda path: by_itself if path == self._path else from_above and self._is_below(path),
-        ):
-            found.setdefault(event.seq, [self._asked(event)])
         if cause in (None, StopCause.GROUP):
-            goes_on = isinstance(stop.data, _RESTARTS)
+            comes_back = isinstance(stop.data, _RESTARTS) or cause is not None
             for one in self._between(since, number):
                 if self._path in one.group:
-                    found[one.number] = self._with_group(one, self._path, comes_back=goes_on or cause is not None)
-        if not found and by_itself:  # what was asked through the control API may be done after something else
-            earlier = list(
-                self._commands(("stop", "restart", "unregister"), 0, number, lambda path: path == self._path)
-            )
-            found |= {event.seq: [self._asked(event)] for event in earlier[-1:]}
-        return found[min(found)] if found else ["it was stopped with its supervisor"]
+                    found[one.number] = self._with_group(one, self._path, comes_back=comes_back)
+        if may_be_asked:
+            for event in self._commands(_STOPPING_COMMANDS, since, number, self._is_self):
+                found[event.seq] = self._asked(event)
+        if may_be_asked and not found:  # what was asked through the control API may be done after something else
+            for event in self._commands(_STOPPING_COMMANDS, 0, number, self._is_self):
+                found = {event.seq: self._asked(event)}
+        return found[min(found)] if found else Reason(("it was stopped with its supervisor",))
 
-    def _from_above(self, since: int, stop: Event) -> dict[int, list[str]]:
+    def _from_above(self, since: int, stop: Event) -> dict[int, Reason]:
         """Return what may have stopped a supervisor of it, by the numbers of the events."""
-        found: dict[int, list[str]] = {}
+        found: dict[int, Reason] = {}
         offender = self._significant(stop.seq)
         for one in self._between(since, stop.seq):
+            above_ended = f"its supervisor {one.inputs.supervisor or '/'} ended"
             if one.outcome == "escalated" and self._is_below(one.inputs.supervisor):
-                found[one.number] = [f"its supervisor {one.inputs.supervisor or '/'} ended", *self._made(one)]
+                found[one.number] = Reason((above_ended,), one)
             elif (member := self._member_above(one)) is not None:
                 found[one.number] = self._with_group(one, member)
             elif one.path == offender and one.outcome in ("finished", "parked"):
-                above = one.inputs.supervisor or "/"
-                found[one.number] = [f"its supervisor {above} ended with its significant child {one.path}"]
-                found[one.number] += self._made(one)
-        for event in self._events:
-            is_whole = isinstance(event.data, OrchestratorStopping) and event.data.cause not in _DECIDED
-            if is_whole and since < event.seq <= stop.seq:
-                found[event.seq] = self._whole_tree(event.seq - 1, event.seq)
+                found[one.number] = Reason((f"{above_ended} with its significant child {one.path}",), one)
+        for event in self._tree_stops():
+            assert isinstance(event.data, OrchestratorStopping)
+            if since < event.seq <= stop.seq and event.data.cause not in _DECIDED:
+                found[event.seq] = self._tree_stopped(event)
+        for event in self._commands(_STOPPING_COMMANDS, since, stop.seq, self._is_below):
+            if event.path != self._path:
+                found[event.seq] = self._asked(event)
         return found
 
     def _significant(self, number: int) -> str | None:
@@ -188,15 +197,15 @@ class Reasons:
                 return event.data.offender
         return None
 
-    def _whole_tree(self, since: int, number: int) -> list[str]:
-        """Return that the whole tree stops, if it began to after event `since` and not after `number`."""
-        for before, event in zip([None, *self._events], self._events, strict=False):
-            if since < event.seq <= number and isinstance(event.data, OrchestratorStopping):
-                when_ = self._when(event.time)
-                whole = f"the whole tree stops since {when_}, event {event.seq}: {event.data.cause}"
-                is_asked = before is not None and isinstance(before.data, Command) and before.data.name == "shutdown"
-                return [whole, self._asked(before)] if before is not None and is_asked else [whole]
-        return []
+    def _tree_stops(self) -> Iterator[Event]:
+        """Return the events from which on the whole tree stops."""
+        return (event for event in self._events if isinstance(event.data, OrchestratorStopping))
+
+    def _tree_stopped(self, event: Event) -> Reason:
+        assert isinstance(event.data, OrchestratorStopping)
+        whole = f"the whole tree stops since {self._when(event.time)}, event {event.seq}: {event.data.cause}"
+        asked = [self._asked(one) for one in self._commands(("shutdown",), 0, event.seq, self._is_below)]
+        return Reason((whole, *asked[-1].lines) if asked and event.data.cause == "command" else (whole,))
 
     def _settled_before(self, event: Event) -> int:
         """Return the number of its latest event before `event` from which on something must have happened; or 0."""
@@ -204,47 +213,38 @@ class Reasons:
         return numbers[-1] if numbers else 0
 
     def _commands(
-        self, names: Collection[str], since: int, number: int, is_about: Callable[[str], bool]
+        self, names: Sequence[str], since: int, number: int, is_about: Callable[[str], bool]
     ) -> Iterator[Event]:
+        """Return the commands after event `since`, and not after `number`."""
         for event in self._events:
             is_one = isinstance(event.data, Command) and event.data.name in names
             if is_one and since < event.seq <= number and is_about(event.path):
                 yield event
 
-    def _between(self, since: int, number: int) -> Iterator[EndDecided]:
-        return (one for one in self._decisions if since < one.number <= number)
+    def _between(self, since: int, number: int) -> list[EndDecided]:
+        return [one for one in self._decisions if since < one.number <= number]
 
-    def _latest(self, holds: Callable[[EndDecided], bool]) -> EndDecided | None:
-        return next((one for one in reversed(self._decisions) if holds(one)), None)
+    def _is_self(self, path: str) -> bool:
+        return path == self._path
 
-    def _is_below(self, supervisor: str) -> bool:
-        return not supervisor or self._path == supervisor or self._path.startswith(f"{supervisor}/")
+    def _is_below(self, path: str) -> bool:
+        return not path or self._path == path or self._path.startswith(f"{path}/")
 
     def _member_above(self, one: EndDecided) -> str | None:
         """Return the supervisor of it that a strategy took along with this decision."""
         return next((path for path in one.group if path != self._path and self._is_below(path)), None)
 
-    def _with_group(self, one: EndDecided, member: str, *, comes_back: bool = True) -> list[str]:
+    def _with_group(self, one: EndDecided, member: str, *, comes_back: bool = True) -> Reason:
         whose = "it" if member == self._path else f"its supervisor {member}"
         purpose = "to restart with" if comes_back else "with"
-        return [f"{whose} was stopped {purpose} {one.path}, by {self._strategy(one)}", *self._made(one)]
+        return Reason((f"{whose} was stopped {purpose} {one.path}, by the strategy {one.inputs.strategy}",), one)
 
     def _may_take_along(self, one: EndDecided) -> bool:
         """Return whether the strategy of this sibling may start what is done already."""
-        return one.inputs.strategy != "one_for_one" and _parent(one.path) == _parent(self._path)
+        return one.inputs.strategy != "one_for_one" and one.inputs.supervisor == self._path.rpartition("/")[0]
 
-    def _strategy(self, one: EndDecided) -> str:
-        return f"the strategy {one.inputs.strategy}"
-
-    def _asked(self, event: Event) -> str:
-        return f"it was asked for at {self._when(event.time)}, event {event.seq}: {worded(event)}"
-
-    def _made(self, decision: EndDecided) -> list[str]:
-        return made_from(decision, virtual=self._virtual)
+    def _asked(self, event: Event) -> Reason:
+        return Reason((f"it was asked for at {self._when(event.time)}, event {event.seq}: {worded(event)}",))
 
     def _when(self, time: float) -> str:
         return when(time, virtual=self._virtual)
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestree.strategies.errors import SpecError
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import Event
 from orchestree.supervisor.inputs import AskRunToStop, KillRun, RecycleRun, StartRun
@@ -78,15 +77,16 @@ class Replay:
     def why(self, path: str, at: float | None = None) -> str:
         """Return why the child at `path` was up or down at a moment, in a few lines: the decision, with its inputs.
 
+        If it was for something else, such as a stop of the tree, also what was decided when it last ended by itself.
+
         Args:
             path: of an agent or a supervisor; ``""`` is the root.
             at: wall time, seconds since 1970 (of a simulation: virtual seconds); None: at the end of the log.
 
         Raises:
-            NotFound: nothing ever had this path. SpecError: `at` is no such number.
+            NotFound: nothing ever had this path. SpecError: `at` is no such number, or before the first event; the
+                message says when that was.
         """
-        from .why import explained
+        from .why import account_of
 
-        if at is not None and not isinstance(at, int | float):
-            raise SpecError(f"at={at!r}: must be seconds since 1970, as in an event's time")
-        return "\n".join(explained(self, path, at))
+        return "\n".join(account_of(self, path, at).lines)

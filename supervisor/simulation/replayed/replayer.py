@@ -99,12 +99,8 @@ class Replayer:
         self.policy = LoggedPolicy(self._foresight, is_said=bool(started.policies))
         blueprint = blueprint or tree_of(self.steps, self.policy)
         has_choices = self._foresight.has_choices or blueprint.settings.choose_next is not None
-        settings = replace(
-            blueprint.settings,
-            draw=draw,
-            choose_next=self._foresight.choose_next if has_choices else None,
-        )
-        self.core = Core(blueprint.root, settings)
+        choose_next = self._foresight.choose_next if has_choices else None
+        self.core = Core(blueprint.root, replace(blueprint.settings, draw=draw, choose_next=choose_next))
         self._world = self._foresight.world = self.core.world
         self._deadlines = GuidedDeadlines(lambda: self._world.now)
         self._world.deadlines = self._deadlines
@@ -177,8 +173,8 @@ class Replayer:
     def _hand_in(self, event: Event) -> bool:
         """Hand in what was asked for and may have led to `event`; return whether that said something."""
         while not self._expected and (operation := self._asked.due(event)) is not None:
-            if (error := self._tell(operation, event.monotonic)) is not None:
-                self._asked.refused(operation, error, event.monotonic)
+            if self._tell(operation, event.monotonic) is not None:
+                self._asked.refused(operation, event.monotonic)
         return bool(self._expected)
 
     def _tell_what_it_says(self, event: Event) -> bool:

@@ -1,134 +1,165 @@
-"""Why a child was up or down at a moment, in plain lines, read off a replay. Pure but for the time zone."""
+"""What a child was doing at a moment, and why, read off a replay. Pure but for the time zone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from orchestree.strategies.errors import NotFound, did_you_mean
+from orchestree.strategies.errors import NotFound, SpecError, did_you_mean
 from orchestree.supervisor.events import (
-    AgentParked,
     AgentQueued,
-    AgentReady,
     AgentRegistered,
     AgentRestarting,
-    AgentStarting,
-    AgentStopping,
-    AgentTerminated,
     AgentUnregistered,
     AgentWaiting,
     AgentWedged,
-    Command,
     Event,
-    OrchestratorStopping,
-    SupervisorReady,
+    PolicyChanged,
     SupervisorRestarting,
-    SupervisorStarted,
-    SupervisorTerminated,
 )
 from orchestree.supervisor.phrases import MOST_NAMES, listed
-from orchestree.supervisor.states import AgentState
 
-from .reasons import Reasons
-from .wording import when
+from .decisions import EndDecided
+from .reasons import Reason, Reasons
+from .told_states import ABSENT, State, state_told
+from .wording import made_from, when
 
 if TYPE_CHECKING:
     from .replay_result import Replay
 
+_FARTHEST_S: Final = 6e10
+"""Seconds from 1970 that every calendar can show: to the year 3871."""
 
-def explained(replay: Replay, path: str, at: float | None) -> list[str]:
-    """Return the lines of `Replay.why`."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a child was doing at a moment, and why. Moments are wall seconds since 1970; of a simulation virtual ones.
+
+    Attributes:
+        path: of the child; ``""`` is the root.
+        asked_at: the moment that was asked for.
+        told_at: the moment that is told: the end of what was replayed, if that is earlier.
+        state: in which it was then.
+        since: when that began; None if it had not been in the tree yet.
+        decision: about an end, its own or of another child, from which that followed; None if it followed from none.
+        earlier: what was decided when it had last ended by itself, if there is no `decision`.
+        lines: all of this in words.
+    """
+
+    path: str
+    asked_at: float
+    told_at: float
+    state: State
+    since: float | None = None
+    decision: EndDecided | None = None
+    earlier: EndDecided | None = None
+    lines: tuple[str, ...]
+
+
+def account_of(replay: Replay, path: str, at: float | None) -> Account:
+    """Return what `Replay.why` tells, as values, and raise what it raises."""
     if path not in replay.paths:
         raise NotFound(f"{path!r}: no such agent or supervisor in the log{did_you_mean(path, replay.paths)}")
-    return _Story(replay, path, at).lines()
+    if at is not None and not (isinstance(at, int | float) and abs(at) < _FARTHEST_S):
+        raise SpecError(f"at={at!r}: must be seconds since 1970, as in an event's time")
+    past = _Past(replay, at)
+    last = past.last(path)
+    lines, reason, earlier = [past.headline(path)], Reason(), None
+    if last is not None:
+        reason = Reasons(path, past.events, past.decisions, virtual=past.virtual).latest()
+        lines += [*past.waited_for(last), *reason.lines]
+        if reason.decision is not None:
+            lines += made_from(reason.decision, virtual=past.virtual)
+        elif (earlier := past.last_end(path)) is not None:
+            lines += ["before that, when it last ended by itself:", *made_from(earlier, virtual=past.virtual)]
+    return Account(
+        path=path,
+        asked_at=past.asked_at,
+        told_at=past.told_at,
+        state=ABSENT if last is None else state_told(last) or ABSENT,
+        since=last.time if last is not None else None,
+        decision=reason.decision,
+        earlier=earlier,
+        lines=tuple(past.framed(lines)),
+    )
 
 
-def is_virtual(replay: Replay) -> bool:
-    """Return whether the log is that of a simulation, whose clock begins with 0."""
-    return replay.events[0].time == replay.events[0].monotonic
+class _Past:
+    """What a replay knows of all that had happened until a moment."""
 
-
-class _Story:
-    """Of one path, up to one moment."""
-
-    def __init__(self, replay: Replay, path: str, at: float | None) -> None:
+    def __init__(self, replay: Replay, at: float | None) -> None:
         self._replay = replay
-        self._path = path
-        self._virtual = is_virtual(replay)
-        end = replay.events[-1].time
-        self._asked = end if at is None else at
+        self._end = max(event.time for event in replay.events)
+        self.virtual = replay.events[0].time == replay.events[0].monotonic
+        self.asked_at = self._end if at is None else at
+        self.told_at = min(self.asked_at, self._end)
+        self.events = [event for event in replay.events if event.time <= self.told_at]
+        self.decisions = [decision for decision in replay.decisions if decision.time <= self.told_at]
+        if not self.events:
+            begin = self._when(replay.events[0].time)
+            raise SpecError(f"at: the run begins at {begin}, and {self._when(self.asked_at)} is before that")
         # What was replayed says nothing of what came after it has parted from the log.
-        self._at = self._asked if replay.divergence is None else min(self._asked, end)
-        self._events = [event for event in replay.events if event.time <= self._at]
-        own = [event for event in self._events if event.path == path and not isinstance(event.data, Command)]
-        self._last = own[-1] if own else None
+        self._shown_at = self.asked_at if replay.divergence is None else self.told_at
 
-    def lines(self) -> list[str]:
-        if not self._events:
-            return [f"the log begins at {self._when(self._replay.events[0].time)}"]
-        found = [self.headline()]
-        if self._last is not None:
-            found += [*self._blockers(self._last), *self._reasons()]
-        divergence = self._replay.divergence
-        if divergence is not None and self._asked >= divergence.event.time:
-            found.append(f"what came later is not told: {divergence}")
-        elif divergence is None and self._at > (end := self._replay.events[-1].time):
-            found[0] = f"the log ends at {self._when(end)}: {found[0]}"
-        return found
+    def last(self, path: str) -> Event | None:
+        """Return the latest event that tells the state of what is at `path`; None if that is not in the tree yet."""
+        return next((event for event in reversed(self.events) if event.path == path and state_told(event)), None)
 
-    def headline(self) -> str:
+    def last_end(self, path: str) -> EndDecided | None:
+        return next((decision for decision in reversed(self.decisions) if decision.path == path), None)
+
+    def headline(self, path: str) -> str:
         """Return what it was doing."""
-        name = self._path or "/"
-        if self._last is None:
-            return f"{name} was not in the tree yet at {self._when(self._at)}"
-        return f"{name} at {self._when(self._at)}: {self._state(self._last)}"
+        last, name, moment = self.last(path), path or "/", self._when(self._shown_at)
+        if last is None:
+            return f"{name} was not in the tree yet at {moment}"
+        return f"{name} at {moment}: {self._doing(last)}"
 
-    def _reasons(self) -> list[str]:
-        decisions = [decision for decision in self._replay.decisions if decision.time <= self._at]
-        found = Reasons(self._path, self._events, decisions, virtual=self._virtual).lines()
-        return found or ["nothing had to be decided about it: it had not ended by itself"]
-
-    def _blockers(self, last: Event) -> list[str]:
-        """Return what those are doing that it waits for."""
+    def waited_for(self, last: Event) -> list[str]:
+        """Return what those are doing that are waited for since this event."""
         if not isinstance(last.data, AgentWaiting):
             return []
-        parent = self._path.rpartition("/")[0]
+        parent = last.path.rpartition("/")[0]
         paths = [f"{parent}/{name}" if parent else name for name in last.data.waiting_for[:MOST_NAMES]]
-        return [_Story(self._replay, path, self._at).headline() for path in paths if path in self._replay.paths]
+        return [self.headline(path) for path in paths if path in self._replay.paths]
 
-    def _when(self, time: float) -> str:
-        return when(time, virtual=self._virtual)
+    def framed(self, lines: list[str]) -> list[str]:
+        """Return the lines, with what is to be said if they do not reach to the moment that was asked for."""
+        divergence = self._replay.divergence
+        if divergence is not None and self.asked_at >= divergence.event.time:
+            return [*lines, f"what came later is not told: {divergence}"]
+        if divergence is None and self.asked_at > self._end:
+            return [f"the log ends at {self._when(self._end)}: {lines[0]}", *lines[1:]]
+        return lines
 
-    def _state(self, last: Event) -> str:
+    def _doing(self, last: Event) -> str:
         """Return what it was doing since its last event."""
         since = f"since {self._when(last.time)}"
         match last.data:
-            case AgentReady() | SupervisorReady():
-                return f"ready {since}"
-            case AgentStarting() | SupervisorStarted():
-                return f"starting {since}"
             case AgentRestarting(delay=delay) | SupervisorRestarting(delay=delay) if delay:
-                return f"in backoff until {self._when(last.time + delay)}, {since}"
+                return f"in backoff until {self._when(self._start_due(last, delay))}, {since}"
             case AgentRestarting() | SupervisorRestarting():
                 return f"about to start {since}"
             case AgentWaiting(names):
                 return f"waiting for {listed(names)} {since}"
             case AgentQueued(most):
                 return f"waiting for a worker slot (max_workers {most}) {since}"
-            case AgentStopping():
-                return f"stopping {since}"
-            case AgentParked():
-                return f"parked {since}"
             case AgentWedged():
                 return f"wedged {since}: it did not stop in time and cannot be killed"
-            case AgentTerminated(state=state):
-                return f"{'done' if state is AgentState.COMPLETED else state} {since}"
-            case SupervisorTerminated():
-                return f"ended {since}"
             case AgentUnregistered():
                 return f"not in the tree {since}: it was unregistered"
             case AgentRegistered():
                 return "registered, and not started yet"
-            case OrchestratorStopping():
-                return f"stopping {since}"
             case _:
-                return f"{last.type.replace('_', ' ')} {since}"
+                return f"{state_told(last)} {since}"
+
+    def _start_due(self, last: Event, delay: float) -> float:
+        """Return when a delay ends that may have been changed while it ran."""
+        due = last.time + delay
+        for event in self.events:
+            if event.path == last.path and event.seq > last.seq and isinstance(event.data, PolicyChanged):
+                due = due if event.data.delay is None else event.time + event.data.delay
+        return due
+
+    def _when(self, time: float) -> str:
+        return when(time, virtual=self.virtual)

@@ -65,7 +65,7 @@ def made_from(decision: EndDecided, *, virtual: bool) -> list[str]:
     policy = f"backoff: {given.backoff}{rules}" if given.backoff else "backoff: none, it restarts at once, always"
     draw = f" (jitter {given.jitter:g}, drawn {decision.draw:.3f})" if decision.draw is not None else ""
     window = f"{counted(given.restarts, 'restart')} within {duration(given.max_seconds)} before this one"
-    where = f"{when(decision.time, virtual=virtual)}, event {decision.number}, run {decision.incarnation}"
+    where = f"{when(decision.time, virtual=virtual)}, event {decision.number}, incarnation {decision.incarnation}"
     return [
         f"{decision.path} ended at {where}, {ready}: {ended(decision)}{cause}",
         f"restart type: {given.restart}, {_TYPES[given.restart]}; strategy: {given.strategy}",
@@ -88,9 +88,10 @@ def worded(event: Event) -> str:
     """Return what a command asked for, and who did."""
     data = event.data
     assert isinstance(data, Command)
-    where = f" {event.path or '/'}"
     if data.token is not None:
-        return f"{data.name}{where}, by token {data.token}"
-    return f"{data.name}{where}, by " + (
-        "the program itself" if data.uid is None else f"uid {data.uid} (pid {data.pid})"
-    )
+        who = f"token {data.token}"
+    elif data.uid is not None:
+        who = f"uid {data.uid} (pid {data.pid})"
+    else:
+        who = "the program itself"
+    return f"{data.name} {event.path or '/'}, by {who}"

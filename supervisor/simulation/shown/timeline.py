@@ -115,9 +115,13 @@ def _chart(simulation: Simulation, names: Mapping[str, str], hangs: _Hangs, widt
         *(f"{name:{margin}}{_GAP}{signs}".rstrip() for name, signs in zip(names.values(), rows, strict=True)),
         *_left_out(simulation, names),
         "",
-        f"One character is {duration(end / room)}:",
+        f"One character is {_fine(end / room)}:",
         *legend(rows, width),
     ]
+
+
+def _fine(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 0.1 else duration(seconds)
 
 
 def _course(simulation: Simulation, path: str, hangs: Sequence[Spell]) -> Course:

@@ -1,0 +1,56 @@
+"""Reads history files for whoever only looks at them: nothing is repaired, and no orchestrator is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestree.strategies.errors import SpecError
+from orchestree.supervisor.simulation.replayed.log import checked
+
+from .events import Event
+from .history import EventQuery
+from .history_queries import HistoryReader
+
+
+def events_in(file: Path, query: EventQuery) -> list[Event]:
+    """Return the events in a history file that fit, oldest first.
+
+    Raises:
+        SpecError: the file is missing, cannot be read, or is no history file; one line that names it.
+    """
+    if file.is_dir():
+        raise SpecError(f"{file} is a folder, not a history file")
+    try:
+        return HistoryReader(file).query(query)
+    except (OSError, SpecError) as error:
+        # Without the advice for whoever wants to write a history there.
+        is_no_database = getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_NOTADB"
+        is_of_others = is_no_database or "another application" in str(error)
+        raise SpecError(f"{file} is not a history file" if is_of_others else str(error)) from None
+
+
+def whole_run(file: Path, run: str | None) -> tuple[Event, ...]:
+    """Return all events of a run, from its start on, oldest first; None stands for the latest run.
+
+    Raises:
+        SpecError: as `events_in`; or there is no such run, or the file has not kept all of it.
+    """
+    newest = events_in(file, EventQuery(limit=1, run=run))
+    if not newest:
+        which = f" of run {run!r}: `orchestree history --file {file}` shows the runs" if run is not None else ""
+        raise SpecError(f"{file} holds no events{which}")
+    events = events_in(file, EventQuery(run=newest[0].run, limit=None))
+    try:
+        return checked(events)
+    except SpecError as error:
+        raise SpecError(f"{file}: {error}") from None
+
+
+def run_before(file: Path, event: Event) -> str | None:
+    """Return the id of the run that came before that of the event; None if the file holds none.
+
+    Raises:
+        SpecError: as `events_in`.
+    """
+    earlier = events_in(file, EventQuery(until=event.seq - 1, limit=1))
+    return earlier[0].run if earlier and earlier[0].run != event.run else None
