@@ -97,7 +97,9 @@ def decide(
         return GiveUp(Cause.ESCALATED)
     try:
         verdict = backoff.verdict(streak, report, now, draw)
-    except (Exception, SystemExit) as error:  # a user's policy; without one there is no right moment to try again
+    except KeyboardInterrupt:  # who looks ahead in the main thread wants to break that off
+        raise
+    except BaseException as error:  # a user's policy; without one there is no right moment to try again
         return Park(POLICY_RAISED + error_in_one_line(error))
     if verdict.gives_up and backoff.on_give_up == "escalate":
         return GiveUp(Cause.ESCALATED)

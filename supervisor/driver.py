@@ -287,10 +287,11 @@ class Driver:
         now = self._clock.monotonic()
         try:
             effects = self._core.handle(event, now)
-        except Exception:
-            # What had been decided by then is known to the core as done.
-            self._carry_out(self._core.world.take(), now)
-            raise
+        except BaseException as error:
+            self._carry_out(self._core.world.take(), now)  # known to the core as done
+            if isinstance(error, Exception):
+                raise
+            raise RuntimeError(f"{type(error).__name__} was raised") from error  # the loop would end by some of these
         self._carry_out(effects, now)
 
     def _carry_out(self, effects: list[Effect], now: float) -> None:

@@ -46,11 +46,11 @@ def _largest_units(seconds: int) -> dict[str, int]:
 def error_in_one_line(error: BaseException) -> str:
     """Return ``KeyError: 'rate'``, at most 500 printable characters, whatever its ``__str__`` does."""
     try:
-        text = str(error)
-    except Exception:
+        text = str.__getitem__(str(error), slice(_MOST_OF_ERROR))
+    except BaseException:
         text = "(its text cannot be made)"
-    printable = "".join(char if char.isprintable() else " " for char in text[:_MOST_OF_ERROR])
-    return f"{type(error).__name__}: {' '.join(printable.split())}".removesuffix(": ")[:_MOST_OF_ERROR]
+    told = f"{type(error).__name__}: {text}"[:_MOST_OF_ERROR]
+    return " ".join("".join(char if char.isprintable() else " " for char in told).split()).removesuffix(":")
 
 
 def listed(names: tuple[str, ...]) -> str:

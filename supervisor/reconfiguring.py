@@ -103,7 +103,9 @@ def _delay_under(node: AnyNode, backoff: Backoff | None) -> float | None:
     streak = node.streak.waits(-delay.seconds)
     try:
         return backoff.verdict(streak, delay.report, delay.began, delay.draw).delay
-    except (Exception, SystemExit) as error:  # the latter would end the supervision thread
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also one that would end the supervision thread
         raise SpecError(f"{node.path!r}: backoff: it raised {error_in_one_line(error)}") from error
 
 

@@ -233,7 +233,7 @@ class Connection(H11Protocol):
 async def _somebody_waits(listener: socket.socket) -> None:
     """Return when there is a connection to take.
 
-    `loop.sock_accept` would take it, and lose it if it is cancelled at that very moment.
+    `loop.sock_accept` would take it, and leave it open with nobody to close it if it is cancelled at that very moment.
     """
     loop = asyncio.get_running_loop()
     waits = asyncio.Event()

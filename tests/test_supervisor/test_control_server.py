@@ -295,8 +295,8 @@ def test_a_running_request_may_finish_while_it_closes() -> None:
         assert read_all(client) == b""
 
 
-def test_a_client_that_comes_while_it_closes_is_not_lost(tmp_path: Path) -> None:
-    """It waits at the listener, which whoever comes next may serve."""
+def test_a_connection_that_comes_as_accepting_ends_is_not_taken_and_left_open(tmp_path: Path) -> None:
+    """It stays at the listener, with which it is closed."""
 
     async def cancel_as_it_comes(listener: socket.socket, client: socket.socket) -> None:
         accepting = asyncio.create_task(Service(says_who, Limits()).accept(listener))

@@ -311,8 +311,13 @@ def exits(state: RetryCallState) -> float:
     raise SystemExit(3)
 
 
+def leaves(state: RetryCallState) -> float:
+    raise GeneratorExit
+
+
 @pytest.mark.parametrize(
-    ("wait", "said"), [(lambda _: float("nan"), "ValueError: wait answered nan"), (exits, "SystemExit: 3")]
+    ("wait", "said"),
+    [(lambda _: float("nan"), "ValueError: wait answered nan"), (exits, "SystemExit: 3"), (leaves, "GeneratorExit")],
 )
 def test_a_policy_that_cannot_say_what_is_left_of_the_delay_is_refused(wait: WaitPolicy, said: str) -> None:
     tree = VirtualTree(agent("a", backoff=fixed(10)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+
 import pytest
 from tenacity import RetryCallState, stop_after_attempt
 from virtual import VirtualTree, agent, process
@@ -65,7 +67,15 @@ def test_a_policy_that_raises_parks_with_what_it_raised() -> None:
 
 class Unspeakable(Exception):
     def __str__(self) -> str:
-        raise RuntimeError("no text")
+        raise SystemExit("no text")
+
+
+class OddText(str):
+    def __getitem__(self, key: object) -> str:
+        raise SystemExit("no piece of it")
+
+
+OddlyNamed = type("Oddly\n\x1b[31mNamed", (BaseException,), {})
 
 
 @pytest.mark.parametrize(
@@ -73,7 +83,11 @@ class Unspeakable(Exception):
     [
         (AssertionError(), "AssertionError"),
         (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit(), "GeneratorExit"),
+        (CancelledError("too late"), "CancelledError: too late"),
+        (OddlyNamed("x"), "Oddly [31mNamed: x"),
         (Unspeakable(), "Unspeakable: (its text cannot be made)"),
+        (ValueError(OddText("odd")), "ValueError: odd"),
         (ValueError("one\n\n\x1b[31mtwo\r\n"), "ValueError: one [31mtwo"),
         (ValueError("x" * 1000), f"ValueError: {'x' * 488}"),
     ],
@@ -83,6 +97,14 @@ def test_what_a_policy_raised_is_told_in_one_line_whatever_it_is(error: BaseExce
         raise error
 
     assert decided(Backoff(stop=stop)) == Park(f"its backoff policy raised {why}")
+
+
+def test_who_looks_ahead_can_break_that_off_while_a_policy_is_asked() -> None:
+    def wait(state: RetryCallState) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decided(Backoff(wait=wait))
 
 
 def test_a_policy_sees_the_report_of_the_failure() -> None:

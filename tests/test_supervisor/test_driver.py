@@ -151,18 +151,31 @@ class BrokenCore(Core):
     """Raises, after it has decided, whenever it is told to restart ``a``, and at the first crash."""
 
     broken = False
+    error: BaseException
 
     def handle(self, event: Input, now: float) -> list[Effect]:
         effects = super().handle(event, now)
         if isinstance(event, RestartChild) or (isinstance(event, RunEnded) and not self.broken):
             self.broken = True
             self.world.out = effects
-            raise ZeroDivisionError("a bug of ours")
+            raise self.error
         return effects
 
 
-def test_a_bug_in_the_core_is_shown_and_the_tree_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (ZeroDivisionError("a bug of ours"), ZeroDivisionError),
+        (KeyboardInterrupt("a bug of ours"), RuntimeError),
+        (asyncio.CancelledError("a bug of ours"), RuntimeError),
+    ],
+    ids=["error", "interrupt", "cancelled"],
+)
+def test_a_bug_in_the_core_is_shown_and_the_tree_lives(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, raised: type[Exception]
+) -> None:
     monkeypatch.setattr("orchestree.supervisor.orchestrator.Core", BrokenCore)
+    monkeypatch.setattr(BrokenCore, "error", error, raising=False)
     tree = a_tree()
     switch = Switch()
     add(tree, "a", **switch.hooks(), backoff=None)
@@ -170,7 +183,7 @@ def test_a_bug_in_the_core_is_shown_and_the_tree_lives(monkeypatch: pytest.Monke
         switch.throw()
         wait_for(tree, E.SERVICE_FAILED)
         wait_for(tree, E.AGENT_READY, "a", count=2)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(raised):
             tree.restart_agent("a", PATIENCE)
         wait_for(tree, E.SERVICE_FAILED, count=2)
         assert all("a bug of ours" in failed.error for failed in services(tree))
