@@ -65,6 +65,11 @@ def check_path(path: object) -> None:
         raise SpecError(f"path={path!r}: must be a string such as 'ingest/collector'")
 
 
+def named_path(name: str) -> str:
+    """Return the path that `name` says: ``/`` is the root's, which is ``""``, as on the command line."""
+    return "" if name == "/" else name
+
+
 def agent(value: object) -> None:
     """Raise `SpecError` unless `value` is the class of an agent that can be made."""
     if not (isinstance(value, type) and issubclass(value, BaseAgent)):

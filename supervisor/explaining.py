@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from orchestree.agents.base import BaseAgent
 from orchestree.supervisor.simulation.explained.explanation import Explanation as Explanation, explanation_of
 
-from .entry_fields import check_path
+from .entry_fields import check_path, named_path
 from .predicting import blueprint_of, seeded_waits, without_collections
 from .spec import ChildEntry
 
@@ -47,7 +47,7 @@ def explain(tree: Orchestrator | ChildEntry | Iterable[ChildEntry], path: str = 
 
     Args:
         tree: an orchestrator that has not been started, or entries, see `simulate`.
-        path: of the agent, or of the supervisor with all below it; ``""`` is the whole tree.
+        path: of the agent, or of the supervisor with all below it; ``""`` or ``"/"`` is the whole tree.
 
     Raises:
         NotFound: there is nothing at `path`. SpecError: the tree breaks a rule, or was started; `path` is no path.
@@ -55,7 +55,7 @@ def explain(tree: Orchestrator | ChildEntry | Iterable[ChildEntry], path: str = 
     check_path(path)
     blueprint = blueprint_of(tree)
     with without_collections(), seeded_waits(0):
-        return explanation_of(blueprint, path, ends_at_once, random.getstate)
+        return explanation_of(blueprint, named_path(path), ends_at_once, random)
 
 
 def ends_at_once(agent: type[BaseAgent]) -> bool:

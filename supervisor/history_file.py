@@ -71,6 +71,13 @@ END;
 CREATE TABLE spans (block INTEGER PRIMARY KEY, earliest REAL NOT NULL, latest REAL NOT NULL);
 """
 
+_DENIED: Final = ("READONLY", "CANTOPEN", "PERM", "AUTH")
+_PERMISSIONS: Final = "check the permissions of the file and of its folder"
+
+
+class NotOurs(SpecError):
+    """The file is a database of another application."""
+
 
 def connect(path: Path, how: Literal["mode=rw", "mode=ro", "immutable=1"], *, timeout: float) -> sqlite3.Connection:
     """Return a connection for one thread at a time, without transactions of its own.
@@ -88,7 +95,8 @@ def is_ours(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether the file has our tables; False: it is empty.
 
     Raises:
-        SpecError: the file belongs to another application or to a later version of Orchestree.
+        NotOurs: the file belongs to another application.
+        SpecError: it belongs to a later version of Orchestree.
         sqlite3.Error: it is damaged, or no database at all.
     """
     with closing(connection.execute("SELECT count(*) FROM sqlite_master")) as found:
@@ -100,22 +108,32 @@ def is_ours(connection: sqlite3.Connection, path: Path) -> bool:
     if application == APPLICATION_ID:
         raise SpecError(f"history file {path} has version {version}, this Orchestree knows {VERSION}: use a later one")
     if tables or application:
-        raise SpecError(f"{path} is a database of another application: give history a file of its own")
+        raise NotOurs(f"{path} is a database of another application: give history a file of its own")
     return False
 
 
+def unreadable(path: Path, error: sqlite3.Error) -> OSError:
+    """Return what to raise for an error of SQLite to whoever only reads: which file, and what is wrong."""
+    cure = f"; {_PERMISSIONS}" if kind_of(error) in _DENIED else ""
+    return OSError(f"history file {path}: {error}{cure}")
+
+
 def unusable(path: Path, error: Exception) -> OSError:
-    """Return what to raise for an error of SQLite: which file, what is wrong, what to do."""
-    text = str(error)
-    match getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]:
+    """Return what to raise for an error of SQLite to whoever writes: which file, what is wrong, what to do."""
+    match kind_of(error):
         case "CORRUPT" | "NOTADB":
             cure = "move it away, and a new one is made"
         case "FULL":
             cure = "make room on its disk, or keep less (history_rows, history_age)"
-        case "READONLY" | "CANTOPEN" | "PERM" | "AUTH":
-            cure = "check the permissions of the file and of its folder"
+        case kind if kind in _DENIED:
+            cure = _PERMISSIONS
         case "BUSY" | "LOCKED":
             cure = "end the other program that writes into it"
         case _:
             cure = "check the disk"
-    return OSError(f"history file {path}: {text}; {cure}")
+    return OSError(f"history file {path}: {error}; {cure}")
+
+
+def kind_of(error: BaseException | None) -> str:
+    """Return SQLite's name of an error, such as ``CORRUPT``; empty if it is none of SQLite."""
+    return str(getattr(error, "sqlite_errorname", "")).removeprefix("SQLITE_").partition("_")[0]

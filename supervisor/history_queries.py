@@ -19,7 +19,7 @@ from typing import Any, Final
 from .event_json import data_from_json
 from .events import Event, EventGap, EventType
 from .history import EventQuery
-from .history_file import BLOCK, connect, is_ours, unusable
+from .history_file import BLOCK, connect, is_ours, unreadable
 
 PATIENCE_S: Final = 5.0
 """A reader only ever waits for the recovery of a file whose writer was killed."""
@@ -82,7 +82,7 @@ class HistoryReader:
             with closing(connect(self._path, "mode=ro", timeout=PATIENCE_S)) as connection:
                 return self._answer(connection, query)
         except sqlite3.Error as error:
-            raise unusable(self._path, error) from error
+            raise unreadable(self._path, error) from error
 
     def _is_open(self) -> bool:
         """Return whether somebody writes, or was killed while writing."""

@@ -9,6 +9,7 @@ from orchestree.supervisor.simulation.replayed.log import checked
 
 from .events import Event
 from .history import EventQuery
+from .history_file import NotOurs, kind_of
 from .history_queries import HistoryReader
 
 
@@ -23,10 +24,8 @@ def events_in(file: Path, query: EventQuery) -> list[Event]:
     try:
         return HistoryReader(file).query(query)
     except (OSError, SpecError) as error:
-        # Without the advice for whoever wants to write a history there.
-        is_no_database = getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_NOTADB"
-        is_of_others = is_no_database or "another application" in str(error)
-        raise SpecError(f"{file} is not a history file" if is_of_others else str(error)) from None
+        is_none = isinstance(error, NotOurs) or kind_of(error.__cause__) == "NOTADB"
+        raise SpecError(f"{file} is not a history file" if is_none else str(error)) from None
 
 
 def whole_run(file: Path, run: str | None) -> tuple[Event, ...]:
@@ -46,11 +45,11 @@ def whole_run(file: Path, run: str | None) -> tuple[Event, ...]:
         raise SpecError(f"{file}: {error}") from None
 
 
-def run_before(file: Path, event: Event) -> str | None:
-    """Return the id of the run that came before that of the event; None if the file holds none.
+def run_at(file: Path, moment: float) -> str | None:
+    """Return the id of the latest run that had begun by this wall time; None if nothing from before it is kept.
 
     Raises:
         SpecError: as `events_in`.
     """
-    earlier = events_in(file, EventQuery(until=event.seq - 1, limit=1))
-    return earlier[0].run if earlier and earlier[0].run != event.run else None
+    earlier = events_in(file, EventQuery(before=moment, limit=1))
+    return earlier[0].run if earlier else None

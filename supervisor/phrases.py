@@ -16,6 +16,8 @@ POLICY_RAISED: Final = "its backoff policy raised "
 
 def duration(seconds: float) -> str:
     """Return about ``0.19 s``, ``42 s``, ``3 min 20 s``, ``5 h 1 min`` or ``2 d 3 h``, as in a sentence."""
+    if seconds >= _AEONS:
+        return f"{seconds:.3g} s"
     if seconds < 10:
         return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
     return " ".join(f"{count} {unit}" for unit, count in _largest_units(round(seconds)).items())
@@ -73,3 +75,15 @@ def ordinal(number: int) -> str:
     """Return ``1st``, ``2nd``, ``3rd``, ``4th`` and so on."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
+
+
+def at_the_soonest(seconds: float) -> str:
+    """Return ``2.81s at the soonest``, for the time after which something happens with the shortest delays."""
+    return f"{short_duration(seconds)} at the soonest" if seconds else "0s"
+
+
+def printable(text: str) -> str:
+    r"""Return one line in which nothing is left that a terminal obeys: such characters are shown as ``\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -77,6 +77,7 @@ def replay_of(events: Iterable[Event], blueprint: Blueprint | None = None) -> Re
         divergence=divergence,
         assumptions=tuple(assumptions),
         paths=frozenset({event.path for event in log} | set(replayer.core.world.nodes)),
+        left=dict(replayer.leavers.numbers),
     )
 
 

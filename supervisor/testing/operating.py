@@ -11,6 +11,7 @@ from orchestree.agents.base import BaseAgent
 from orchestree.strategies import checks
 from orchestree.strategies.errors import SpecError, StartError
 from orchestree.supervisor.draft import join_path
+from orchestree.supervisor.entry_fields import named_path
 from orchestree.supervisor.events import AgentCrashed, Event
 from orchestree.supervisor.inputs import Input, RegisterChild, RestartChild, StartChild, StopChild, StopTree
 from orchestree.supervisor.keywords import agent_entry
@@ -48,18 +49,18 @@ class Operated(ABC):
 
     def start_agent(self, path: str) -> None:
         """Start what does not run, as ``Orchestrator.start_agent``; what that needs time for goes on with the clock."""
-        self._order("start", path, StartChild(path))
+        self._order("start", path, StartChild(named_path(path)))
 
     def stop_agent(self, path: str) -> None:
         """Stop an agent or a supervisor and keep it down, as ``Orchestrator.stop_agent``.
 
         A child of a dynamic supervisor leaves the tree by that.
         """
-        self._order("stop", path, StopChild(path))
+        self._order("stop", path, StopChild(named_path(path)))
 
     def restart_agent(self, path: str) -> None:
         """Stop and start at once, out of any state, as ``Orchestrator.restart_agent``."""
-        self._order("restart", path, RestartChild(path))
+        self._order("restart", path, RestartChild(named_path(path)))
 
     def start_child(
         self, parent: str, agent: type[BaseAgent] | ChildEntry, name: str | None = None, **fields: Any
@@ -67,7 +68,7 @@ class Operated(ABC):
         """Start one more child of the supervisor at `parent`, dynamic or not, as ``Supervisor.start_child``.
 
         Args:
-            parent: path of the supervisor; ``""`` is the root.
+            parent: path of the supervisor; ``""`` or ``"/"`` is the root.
             agent: a class, or a whole specification.
             name: of an agent given as a class; None makes one up (``worker-1``).
             fields: all other keywords of `register_agent`.
@@ -80,6 +81,7 @@ class Operated(ABC):
             StartError: it failed at once, and nothing is kept. MaxChildren: the supervisor is full. SpecError: as
                 `register_agent`. NotFound: there is no such supervisor. NotRunning: it does not run.
         """
+        parent = named_path(parent)
         entry = self._entry(parent, agent, name, fields)
         path = join_path(parent, entry.name)
         self._order("start_child", path, RegisterChild(parent, entry, must_start=True))

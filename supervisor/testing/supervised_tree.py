@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from orchestree.agents.ends import Phase
 from orchestree.strategies import checks
 from orchestree.strategies.errors import NotFound, NotRunning, SpecError, did_you_mean
+from orchestree.supervisor.entry_fields import named_path
 from orchestree.supervisor.events import (
     AgentRestarting,
     AgentStarting,
@@ -134,7 +135,7 @@ class SupervisedTree(Operated):
         One that may be down already at that moment is no mistake for ``strike("worker: crash at 0s")``, which skips it.
 
         Args:
-            path: of who crashes; ``""`` for all.
+            path: of who crashes; ``""`` or ``"/"`` for all.
             cause: ``exception exit signal oom lost`` or the `Cause` of that name; an exception, the class of one or
                 the name of a builtin one; a signal such as ``signal.SIGKILL`` or its name.
             exit_code: that it exits with (1 to 255).
@@ -145,15 +146,15 @@ class SupervisedTree(Operated):
         Raises:
             NotRunning: it does not run. NotFound: there is no such path. SpecError: this cannot happen to it.
         """
-        self._strike_now("crash", crash_of(path, cause, exit_code, signal, phase))
+        self._strike_now("crash", crash_of(named_path(path), cause, exit_code, signal, phase))
 
     def hang(self, path: str, lasts: float = math.inf) -> None:
         """Have a run make no progress and hear nothing for `lasts` seconds, from now on. Errors: as `crash`."""
-        self._strike_now("hang", Hang(path, at=0.0, lasts=lasts))
+        self._strike_now("hang", Hang(named_path(path), at=0.0, lasts=lasts))
 
     def complete(self, path: str) -> None:
         """End a run normally, now. Errors: as `crash`."""
-        self._strike_now("complete", Complete(path, at=0.0))
+        self._strike_now("complete", Complete(named_path(path), at=0.0))
 
     def strike(self, fault: Fault | str) -> None:
         """Have a fault happen whose times count from now: what is ``at=0`` happens at once, the rest in its time.
@@ -266,7 +267,7 @@ class SupervisedTree(Operated):
 
     def starts(self, path: str) -> int:
         """Return how many runs an agent had, or how often a supervisor was started. Raises `NotFound`."""
-        self._node(path)
+        path = self._node(path).path
         said = (one.emit for one in self._simulator.log)
         return sum(emit.path == path and emit.kind in (AgentStarting, SupervisorStarted) for emit in said)
 
@@ -298,7 +299,7 @@ class SupervisedTree(Operated):
 
     def _node(self, path: str) -> AnyNode:
         world = self._simulator.core.world
-        node = world.find(path) if isinstance(path, str) else None
+        node = world.find(named_path(path)) if isinstance(path, str) else None
         if not isinstance(node, (AgentNode, SupervisorNode)):
             hint, later = did_you_mean(str(path), world.nodes), self._who_comes_later(str(path))
             raise NotFound(f"{path!r}: no such agent or supervisor{hint}{later}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 from tenacity import stop_after_attempt
@@ -67,10 +68,10 @@ def supervised(path: str, *children: ChildEntry, **fields: object) -> Supervisor
     return found
 
 
-def in_stop_on_empty(*children: ChildEntry, backoff: Backoff | None) -> Explanation:
+def in_stop_on_empty(*children: ChildEntry, backoff: Backoff | None, **fields: object) -> Explanation:
     """Explain a tree that ends when it is empty; `backoff` is what its agents inherit."""
     settings = Settings(run_mode=RunMode.STOP_ON_EMPTY, backoff=backoff)
-    return explanation_of(Blueprint(root(*children), settings), "", ends_at_once)
+    return explanation_of(Blueprint(root(*children, **fields), settings), "", ends_at_once, random)
 
 
 def named(explanation: Explanation) -> list[tuple[str, str]]:

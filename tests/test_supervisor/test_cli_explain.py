@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shlex
 import subprocess
@@ -17,12 +18,12 @@ from virtual import supervisor
 
 from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.rules import Rule
-from orchestree.supervisor.control.command_line.explain_text import explanation_lines
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.explaining import ends_at_once, explain
 from orchestree.supervisor.simulation.blueprint import Blueprint
 from orchestree.supervisor.simulation.explained import lints
 from orchestree.supervisor.simulation.explained.explanation import explanation_of
+from orchestree.supervisor.simulation.shown.explanation_text import explanation_lines
 from orchestree.supervisor.spec import ChildEntry, SupervisorEntry
 
 README = Path(__file__).parents[2] / "README.md"
@@ -169,7 +170,8 @@ def test_the_figures_of_a_policy_that_draws_by_itself_are_called_samples() -> No
 
 
 def test_a_strict_start_is_said_first() -> None:
-    tree = explanation_of(Blueprint(root(looping("it", backoff=SOON)), Settings(strict_start=True)), "", ends_at_once)
+    blueprint = Blueprint(root(looping("it", backoff=SOON)), Settings(strict_start=True))
+    tree = explanation_of(blueprint, "", ends_at_once, random)
     assert list(explanation_lines(tree))[1].startswith("strict_start: a first start that fails ends the tree")
 
 

@@ -43,10 +43,10 @@ RUN: Final = TREE + "\nif __name__ == '__main__':\n    tree.simple_join()\n"
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tree and the history of two runs of it, also as a version without policies wrote it, and cut."""
+    """A folder with a tree and the history of three runs of it, also as an earlier version wrote it, cut, and torn."""
     folder = tmp_path_factory.mktemp("replay")
     (folder / "app.py").write_text(RUN)
-    for _ in range(2):
+    for _ in range(3):
         subprocess.run([sys.executable, "app.py"], cwd=folder, timeout=30, capture_output=True, check=False)
     with closing(sqlite3.connect(folder / "history")) as now, closing(sqlite3.connect(folder / "earlier")) as earlier:
         now.backup(earlier)
@@ -56,6 +56,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         now.backup(cut)
         cut.execute("DELETE FROM events WHERE seq < (SELECT max(seq) - 3 FROM events)")
         cut.commit()
+    with closing(sqlite3.connect(folder / "foreign")) as foreign:
+        foreign.execute("CREATE TABLE mine (x)")
+    (folder / "torn").write_bytes((folder / "history").read_bytes()[:5000])
     return folder
 
 
@@ -130,15 +133,24 @@ def test_json_of_a_path_has_values_and_the_lines() -> None:
     assert (root["path"], root["state"], root["decision"], root["earlier"]) == ("", "stopped", None, None)
 
 
-def test_a_moment_before_the_run_is_one_error_that_names_when_it_began_and_the_run_before() -> None:
-    first, latest = (crashes(run, EventType.ORCHESTRATOR_STARTED)[0] for run in (0, -1))
-    began = f"Error: --at: the run begins at {clock(latest.time)}, and 2001-01-01 03:12:00.000 is before that"
-    earlier = f"; history holds earlier runs: --run ID chooses one, --run {first.run} the one before\n"
-    for tree in ((), ("--tree", "app.py")):
-        done = replay("history", "worker", "--at", "2001-01-01 03:12", *tree)
-        assert (done.exit_code, done.stdout, done.stderr) == (1, "", began + earlier)
-    done = replay("history", "worker", "--run", first.run, "--at", "2001-01-01 03:12")
-    assert done.stderr == began.replace(clock(latest.time), clock(first.time)) + "\n"
+def test_a_moment_before_the_run_is_one_error_that_names_when_it_began_and_the_run_of_then() -> None:
+    first, second, latest = (crashes(run, EventType.ORCHESTRATOR_STARTED)[0] for run in range(3))
+    began = f"Error: --at: the run begins at {clock(latest.time)}, and {{}} is before that; "
+    for at, hint in [
+        ("2001-01-01 03:12:00.000", "history holds nothing from before then\n"),
+        (clock(first.time + 0.01), f"--run {first.run} is the latest that had begun by then\n"),
+        (clock(second.time + 0.01), f"--run {second.run} is the latest that had begun by then\n"),
+    ]:
+        for tree in ((), ("--tree", "app.py")):
+            done = replay("history", "worker", "--at", at, *tree)
+            assert (done.exit_code, done.stdout, done.stderr) == (1, "", began.format(at) + hint)
+
+
+@pytest.mark.parametrize("at", ["5000-01-01", "9999-12-31", "0001-01-01"])
+def test_a_moment_that_no_calendar_shows_is_refused_as_it_was_written(at: str) -> None:
+    done = replay("history", "worker", "--at", at)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"'{at}' is too far away: the years 69 to 3871 can be told" in done.stderr
 
 
 # In Python
@@ -157,6 +169,8 @@ def test_a_history_file_is_replayed_in_python(kind: type[str] | type[Path]) -> N
         ("none", None, "there is no history file none"),
         ("app.py", None, "app.py is not a history file"),
         (".", None, ". is a folder, not a history file"),
+        ("foreign", None, "foreign is not a history file"),
+        ("torn", None, "history file torn: database disk image is malformed$"),
         ("history", "x", "history holds no events of run 'x': `orchestree history --file history` shows the runs"),
         ("cut", None, r"cut: event \d+: is .*, not orchestrator_started"),
         ([], "x", "run='x': chooses one of the runs in a history file: give the path of that, not events"),

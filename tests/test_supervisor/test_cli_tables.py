@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import pytest
@@ -148,3 +149,11 @@ def test_a_time_of_day_is_the_latest_one_that_has_passed() -> None:
 def test_what_is_no_moment_is_told_what_is_one() -> None:
     with pytest.raises(ValueError, match="'yesterday' is neither so long ago"):
         moment("yesterday", 0.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["5000-01-01", "9999-12-31", "0001-01-01", "0001-01-01T00:00:00+14:00", "9" * 400 + "d"]
+)
+def test_a_moment_that_is_too_far_away_is_told_as_it_was_written(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"^'{re.escape(text)}' is too far away: the years 69 to 3871 can be told$"):
+        moment(text, 0.0)

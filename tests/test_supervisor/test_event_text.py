@@ -217,7 +217,7 @@ def test_failures_in_a_row_are_counted_as_people_do(attempt: int, words: str) ->
         (10, "10 s"), (10.4, "10 s"), (42.4, "42 s"), (59.4, "59 s"),
         (59.9, "1 min"), (60, "1 min"), (61, "1 min 1 s"), (200, "3 min 20 s"), (3599, "59 min 59 s"),
         (3600, "1 h"), (3659, "1 h"), (3660, "1 h 1 min"), (18060, "5 h 1 min"), (86399, "23 h 59 min"),
-        (86400, "1 d"), (89999, "1 d"), (90000, "1 d 1 h"), (183600, "2 d 3 h"),
+        (86400, "1 d"), (89999, "1 d"), (90000, "1 d 1 h"), (183600, "2 d 3 h"), (1e300, "1e+300 s"),
     ],
 )  # fmt: skip
 def test_a_duration_has_the_two_units_that_matter(seconds: float, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from explained import SOON, explained, looping, root, supervised
 from tenacity import stop_after_attempt, wait_chain, wait_fixed
@@ -106,7 +108,7 @@ def test_a_supervisor_that_is_given_up_on_has_no_reason_but_its_number_of_failur
 
 def test_the_default_policy_of_a_tree_is_that_of_its_supervisors_too() -> None:
     blueprint = Blueprint(root(supervisor("pool", looping("it"))), Settings(backoff=SOON))
-    pool = explanation_of(blueprint, "pool", lambda _: False).supervisors[0]
+    pool = explanation_of(blueprint, "pool", lambda _: False, random).supervisors[0]
     assert pool.policy.backoff is not None
     assert pool.policy.backoff.endswith("given up on (park) by stop_after_attempt(max_attempt_number=2)")
     assert pool.gives_up is not None
@@ -120,7 +122,7 @@ def test_what_looks_at_an_agent_while_it_runs_changes_nothing_about_its_failures
 
 def test_one_that_is_given_up_on_does_not_end_its_tree_because_nobody_else_is_simulated() -> None:
     settings = Settings(run_mode=RunMode.STOP_ON_EMPTY, backoff=SOON)
-    [agent] = explanation_of(Blueprint(root(looping("it")), settings), "it", lambda _: False).agents
+    [agent] = explanation_of(Blueprint(root(looping("it")), settings), "it", lambda _: False, random).agents
     assert agent.fails.longest.parked is not None
     assert (agent.fails.longest.supervisor_ends, agent.fails.longest.tree_ends) == (None, None)
 

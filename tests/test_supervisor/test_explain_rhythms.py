@@ -12,7 +12,6 @@ from tenacity import stop_after_attempt, stop_after_delay, wait_chain, wait_expo
 from virtual import supervisor
 
 from orchestree.strategies.backoff import Backoff
-from orchestree.supervisor.control.command_line.explain_text import explanation_lines
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.event_types import RestartCause
 from orchestree.supervisor.events import AgentRestarting
@@ -25,6 +24,7 @@ from orchestree.supervisor.simulation.explained.rhythms import fastest_failures,
 from orchestree.supervisor.simulation.faults import Complete, Crash
 from orchestree.supervisor.simulation.pretended_run import Run
 from orchestree.supervisor.simulation.run_model import Reports
+from orchestree.supervisor.simulation.shown.explanation_text import explanation_lines
 from orchestree.supervisor.simulation.simulator import Simulator
 from orchestree.supervisor.spec import SupervisorEntry
 
@@ -151,11 +151,21 @@ def test_the_widest_window_that_is_tried_out_is_known_to_be_exhaustible() -> Non
     assert (top.ended_by, top.may_be_ended_by) == (("it",), ())
 
 
+@pytest.mark.slow
+def test_of_many_wide_windows_only_the_first_are_tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "MOST_TRIED", 2000)
+    wide = [
+        supervisor(name, looping("it", backoff=None), max_restarts=most) for name, most in [("x", 1200), ("y", 1100)]
+    ]
+    told = {one.path: (one.ended_by, one.may_be_ended_by) for one in explain(root(*wide)).supervisors}
+    assert (told["x"], told["y"]) == ((("x/it",), ()), ((), ("y/it",)))
+
+
 def test_it_names_the_rhythm_that_ends_it() -> None:
     found = warned(explain(looping("w", backoff=Backoff(jitter=0.0, stable_after=2.0))), "exhaustible-window")
     assert found.problem == (
         "w alone ends it by failing in bursts of up to 5, 2s of being ready (its stable_after) between them: "
-        "11th failure after 7.25s, 10 restarts in 10s allowed"
+        "11th failure after 7.25s at the soonest, 10 restarts in 10s allowed"
     )
 
 

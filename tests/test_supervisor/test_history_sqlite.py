@@ -415,7 +415,7 @@ def test_a_damaged_file_is_refused_with_what_to_do(path: Path, content: bytes) -
     path.write_bytes(content)
     with pytest.raises(OSError, match="move it away"):
         SqliteHistory.open(path, name="n", run="r")
-    with pytest.raises(OSError, match="move it away"):
+    with pytest.raises(OSError, match=r"(malformed|not a database)$"):  # a reader has nothing to make anew
         HistoryReader(path).query(ALL)
     path.unlink()
     append(path, numbered(1))  # the lock was given back

@@ -11,6 +11,7 @@ from tenacity import (
     stop_before_delay,
     wait_chain,
     wait_exponential,
+    wait_exponential_jitter,
     wait_fixed,
     wait_incrementing,
     wait_none,
@@ -19,9 +20,11 @@ from tenacity import (
 from virtual import agent
 
 from orchestree import Backoff, Rule
-from orchestree.strategies.backoff import Streak
+from orchestree.agents.ends import Cause, CrashReport
+from orchestree.strategies.backoff import Streak, WaitPolicy
+from orchestree.supervisor.plain import LEFT_OUT
 from orchestree.supervisor.policy_text import policy_of
-from orchestree.supervisor.simulation.replayed.policy_reading import backoff_of, value_of
+from orchestree.supervisor.simulation.replayed.policy_reading import backoff_of, said_of, value_of
 
 pytestmark = pytest.mark.policy
 
@@ -42,6 +45,19 @@ class OwnBackoff(Backoff):
 
     def __str__(self) -> str:
         return "Backoff()"
+
+
+class Odd(type):
+    def __repr__(cls) -> str:
+        return f"<({cls.__name__}, 'odd>"
+
+
+class OddError(Exception, metaclass=Odd):
+    """An exception whose class shows itself in its own way."""
+
+
+def crash_of(kind: str) -> CrashReport:
+    return CrashReport(cause=Cause.EXCEPTION, message="", exception_types=(kind, "builtins.Exception"))
 
 
 SAID = [
@@ -85,6 +101,44 @@ def test_a_backoff_of_which_the_text_says_all_is_the_same(backoff: Backoff) -> N
 def test_a_backoff_of_which_the_text_does_not_say_all_is_not_read(backoff: Backoff) -> None:
     (text,) = policy_of(agent("a", backoff=backoff)).values()
     assert backoff_of(text) is None
+
+
+def test_of_a_backoff_with_code_in_it_all_else_is_read() -> None:
+    rules = (Rule(action="park", exception="a), jitter=0.5, ("), Rule(action="escalate", exit_code=3))
+    backoff = Backoff(
+        own_wait, stop_any(stop_after_attempt(2)), jitter=0.1, stable_after=7.0, on_give_up="escalate", rules=rules
+    )
+    assert said_of(str(backoff)) == {"jitter": 0.1, "stable_after": 7.0, "on_give_up": "escalate", "rules": rules}
+
+
+@pytest.mark.parametrize("wait", [own_wait, lambda state: 1.0, wait_random(0, 1), wait_exponential_jitter(jitter=2)])
+def test_what_its_text_leaves_out_is_the_default(wait: WaitPolicy) -> None:
+    said = said_of(str(Backoff(wait=wait)))
+    assert said == {"stop": None, "jitter": 0.25, "stable_after": 30.0, "on_give_up": "park", "rules": ()}
+
+
+def test_rules_that_cannot_be_read_are_not_said_and_all_else_is() -> None:
+    said = said_of(str(Backoff(jitter=0.5, rules=(Rule(action="park", exception=OddError),))))
+    assert "rules" not in said
+    assert said["jitter"] == 0.5
+
+
+def test_of_text_that_was_cut_what_is_left_out_is_not_known() -> None:
+    text = str(Backoff(jitter=0.5, stable_after=7.0, rules=(Rule(action="park", exit_code=3),)))
+    assert said_of(text[:-20] + LEFT_OUT) == {"jitter": 0.5, "stable_after": 7.0}
+    assert said_of("Backoff(jitter=0.5, stable_after=7" + LEFT_OUT) == {"jitter": 0.5}
+    assert said_of("Backoff(jitter=0.5, stable" + LEFT_OUT) == {"jitter": 0.5}
+
+
+def test_of_a_class_of_a_users_only_that_is_said_which_its_code_does_not_decide() -> None:
+    text = f"shop.{Backoff(jitter=0.5, stable_after=7.0, rules=(Rule(action='park'),))}"
+    assert said_of(text) == {"stable_after": 7.0}
+
+
+def test_a_class_of_an_exception_is_that_one_alone() -> None:
+    (rule,) = said_of(str(Backoff(rules=(Rule(action="park", exception=TimeoutError),))))["rules"]
+    assert rule.matches(crash_of("builtins.TimeoutError"))
+    assert not rule.matches(crash_of("shop.TimeoutError"))
 
 
 @pytest.mark.parametrize(

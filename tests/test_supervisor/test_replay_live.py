@@ -161,10 +161,14 @@ def test_hung_and_wedged_threads(live: Live, replace_wedged: bool) -> None:
         wait_for(tree, E.AGENT_READY, "hangs", count=2)
         wait_for(tree, E.AGENT_READY, "process", count=2)
         release.set()
+        # Whether a run that ends when its shutdown time is over was still killed, no event tells.
+        tree.reconfigure("hangs", shutdown=PATIENCE)
     live.check(tree, make)
 
 
 def test_an_event_loop_that_is_blocked(live: Live) -> None:
+    release = threading.Event()
+
     def make() -> Orchestrator:
         tree = a_tree(backoff=SOON)
 
@@ -174,7 +178,7 @@ def test_an_event_loop_that_is_blocked(live: Live) -> None:
 
         async def blocks(agent: Any) -> None:
             if agent.incarnation == 1:
-                threading.Event().wait(1.0)
+                release.wait(PATIENCE)
             await lives(agent)
 
         add(tree, "good", lives, kind=AsyncDoes, watchdog=0.3)
@@ -184,6 +188,7 @@ def test_an_event_loop_that_is_blocked(live: Live) -> None:
     tree = make()
     with tree:
         wait_for(tree, E.AGENT_HUNG, "hog")
+        release.set()
         wait_for(tree, E.AGENT_READY, "hog", count=2)
     live.check(tree, make)
 

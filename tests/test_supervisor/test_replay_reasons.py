@@ -75,7 +75,7 @@ def test_the_first_that_stopped_it_is_told_though_its_turn_came_later() -> None:
 
 def test_a_temporary_one_that_crashed_is_not_restarted_for_its_type() -> None:
     told = Told(agent("t", restart="temporary"), agent("u")).then("crash", "t").then("stop")
-    assert told.why("t")[0] == "t at 1 s: failed since 0 s"
+    assert told.why("t")[0] == "t at 1 s: not in the tree since 0 s: failed, and not kept"
     assert told.why("t")[1].startswith("t ended at 0 s")
     assert told.why("t")[-1] == "decided: not restarted, as its restart type is temporary"
 

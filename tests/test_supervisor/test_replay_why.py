@@ -155,10 +155,12 @@ def test_a_moment_before_the_run_is_an_error_that_says_when_that_began() -> None
     for path in ("db", "farm/a", ""):
         with pytest.raises(SpecError, match=r"^at: the run begins at 0 s, and -1 s is before that$"):
             found.why(path, -1.0)
+    with pytest.raises(SpecError, match=r"and -1e-09 s is before that$"):
+        found.why("db", -1e-9)
     assert told(found, "db", 0.0)[0].startswith("db at 0 s: ")
 
 
-@pytest.mark.parametrize("at", [float("nan"), float("inf"), 1.7e12, "03:12"])
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), 1.7e12, "03:12", True])
 def test_a_moment_that_no_calendar_shows_is_an_error(at: Any) -> None:
     with pytest.raises(SpecError, match="must be seconds since 1970"):
         replay(simulate(TREE, [], until=10.0).events).why("db", at)
@@ -208,7 +210,10 @@ def test_of_one_that_comes_and_goes() -> None:
     tree.unregister("b")
     found = replay(before.events())
     assert told(found, "b", 4.0) == ["b was not in the tree yet at 4 s"]
-    assert told(found, "b")[0] == "b at 10 s: not in the tree since 10 s: it was unregistered"
+    assert told(found, "b") == [
+        "b at 10 s: not in the tree since 10 s: it was unregistered",
+        "it was asked for at 10 s, event 13: unregister b, by the program itself",
+    ]
     accounts = [account_of(found, "b", at) for at in (4.0, 6.0, None)]
     assert [(one.state, one.since) for one in accounts] == [
         ("not in the tree", None),
@@ -242,3 +247,24 @@ def test_a_wall_clock_that_was_set_back_hides_nothing_of_the_end() -> None:
     events = simulate(TREE, faults, until=100.0).events
     stepped = [replace(event, time=event.time - 50.0 if event.time > 69.0 else event.time) for event in events]
     assert account_of(replay(stepped), "db", None).state == "parked"
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_of_a_supervisor_that_has_not_started_yet(stops: bool) -> None:
+    inner = supervisor("inner", agent("x"))
+    tree = VirtualTree(agent("a"), supervisor("outer", inner, depends_on=["a"]), started=False)
+    tree.manual.add("a")
+    before = noted(tree)
+    tree.advance(5)
+    tree.register("outer", supervisor("late", agent("y")))
+    if stops:
+        tree.stop()
+    found = replay(before.events())
+    for path in ("outer/inner", "outer/late", "outer/inner/x", "outer/late/y"):
+        assert account_of(found, path, None).state == tree.state(path) == "registered", path
+    if not stops:
+        assert told(found, "outer/inner") == [
+            "outer/inner at 5 s: registered, and not started yet",
+            "nothing had to be decided about it: it had not ended by itself",
+        ]
+        assert told(found, "outer/late", 4.0) == ["outer/late was not in the tree yet at 4 s"]

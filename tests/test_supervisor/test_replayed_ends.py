@@ -13,6 +13,7 @@ from virtual import VirtualTree, agent, process, supervisor
 
 from orchestree import Backoff, Replay, replay
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, abnormal
+from orchestree.agents.executor import RunEnded, RunId
 from orchestree.supervisor.events import Command, Event, EventType, OrchestratorStopping
 from orchestree.supervisor.inputs import KillRun, StopTree
 from orchestree.supervisor.spec import ChildEntry
@@ -100,6 +101,15 @@ def test_one_that_is_restarted_by_hand_starts_when_its_run_has_ended() -> None:
     replayed(before)
 
 
+def test_one_that_has_parked_is_started_by_hand_when_its_run_has_ended() -> None:
+    tree, before = hanging(ONCE, workers=None)
+    tree.now += 1.0
+    tree.end("team/a", NORMAL)
+    tree.start_agent("team/a")
+    assert tree.incarnations()["team/a"] == 2
+    replayed(before)
+
+
 def test_one_whose_group_waits_starts_with_it_when_its_run_has_ended_meanwhile() -> None:
     children = [agent("a", shutdown=1.0), agent("b", backoff=LATE), agent("c")]
     tree, before = tree_of(supervisor("s", *children, strategy="one_for_all"))
@@ -163,7 +173,9 @@ def test_a_run_that_was_left_behind_ends_without_a_word() -> None:
     assert tree.incarnations()["a"] == 2
     tree.beats.clear()
     tree.register("", agent("late"))
-    assert tree.state("late") == "ready" or tree.core.world.free_slots == 0
+    assert tree.state("late") == "queued"
+    tree.tell(RunEnded(run=RunId("a", 1), reason=NORMAL))
+    assert (tree.state("late"), tree.incarnations()["a"]) == ("ready", 2)
     tree.stubborn.clear()
     tree.stop()
     replayed(before)

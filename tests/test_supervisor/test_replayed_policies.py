@@ -10,7 +10,9 @@ from replay_support import Noted, noted
 from tenacity import RetryCallState, stop_after_attempt, wait_fixed
 from virtual import VirtualTree, agent, supervisor
 
-from orchestree import Backoff, Replay, Rule, replay
+from orchestree import Backoff, Replay, Rule, replay, simulate
+from orchestree.strategies.rules import BUILT_IN_RULES
+from orchestree.supervisor.simulation.faults import Crash
 from orchestree.supervisor.spec import INHERIT, ChildEntry
 from orchestree.supervisor.world import Settings
 
@@ -89,6 +91,54 @@ def test_a_policy_that_raised_parks_for_that_in_the_same_words() -> None:
     assert outcomes(replayed(before)) == [
         ("a", "parked", None, "its backoff policy raised KeyError: 'no: such host'"),
     ]
+
+
+RULES = (Rule(action="park", exit_code=3), Rule(action="restart", exit_code=4))
+
+
+class OwnBackoff(Backoff):
+    """Has code of a user's in it, which may do something else with rules."""
+
+
+def test_its_rules_and_jitter_are_told_though_its_code_is_not_known() -> None:
+    tree, before = tree_of(agent("a", backoff=Backoff(wait=growing, rules=RULES)))
+    for code in (4, 5, 3):
+        tree.crash("a", exit_code=code)
+        tree.advance(1)
+    found = replayed(before)
+    assert [one.rule for one in found.decisions] == [RULES[1], None, RULES[0]]
+    assert [one.inputs.rules for one in found.decisions] == [(*RULES, *BUILT_IN_RULES)] * 3
+    assert {(one.inputs.jitter, one.inputs.not_said) for one in found.decisions} == {(0.25, ("wait",))}
+    line = found.why("a").splitlines()[4]
+    assert (
+        line == f"backoff: {Backoff(wait=growing, rules=RULES)} (not known: wait); the rule for exit_code=3 says park"
+    )
+    (earlier,) = (line for line in found.why("a", found.decisions[1].time).splitlines() if line.startswith("backoff:"))
+    assert earlier.endswith("(not known: wait); no rule fits")
+
+
+def test_rules_that_are_not_known_are_not_said_not_to_fit() -> None:
+    own = OwnBackoff(rules=RULES)
+    tree, before = tree_of(agent("a", backoff=own))
+    tree.crash("a", exit_code=3)
+    found = replayed(before)
+    (decision,) = found.decisions
+    assert (decision.outcome, decision.why) == ("parked", "a rule says so: boom")
+    assert (decision.rule, decision.inputs.rules, decision.inputs.jitter) == (None, None, None)
+    parts = "wait, stop, jitter, stable_after, on_give_up, rules"
+    assert found.why("a").splitlines()[4] == f"backoff: {own} (not known: {parts}); its rules are not known"
+
+
+def test_what_was_drawn_is_told_if_the_log_has_the_seed() -> None:
+    tree = [agent("a", backoff=Backoff(wait=growing, jitter=0.5))]
+    events = simulate(tree, [Crash("a", at=5.0, every=1.0, times=3)], until=60.0, seed=3).events
+    found = replay(events)
+    assert found.divergence is None
+    with_tree = replay(events, tree).decisions
+    assert [(one.draw, one.delay) for one in found.decisions] == [(one.draw, one.delay) for one in with_tree]
+    for one in found.decisions:
+        assert one.draw is not None
+        assert one.delay == pytest.approx(0.25 * (one.inputs.failures + 1) * (1.0 - 0.5 * one.draw))
 
 
 @pytest.mark.parametrize("message", ["boom", "its backoff policy raised X: y", "a rule says so"])

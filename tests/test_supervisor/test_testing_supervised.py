@@ -6,11 +6,11 @@ import signal
 
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
-from virtual import AsyncWorker, agent, process, supervisor
+from virtual import AsyncWorker, Worker, agent, process, supervisor
 
 from orchestree.agents.ends import Cause
 from orchestree.strategies.backoff import Backoff
-from orchestree.strategies.errors import NotFound, NotRunning, SpecError
+from orchestree.strategies.errors import NotFound, NotRunning, OrchestreeError, SpecError
 from orchestree.strategies.rules import Rule
 from orchestree.supervisor.events import AgentCrashed, AgentRestarting, EventType
 from orchestree.supervisor.orchestrator import Orchestrator
@@ -50,6 +50,37 @@ def test_an_orchestrator_can_be_put_in_again_and_again_and_stays_unstarted() -> 
 def test_a_single_entry_is_a_tree_too() -> None:
     with supervised(agent("worker")) as t:
         assert t.status("worker").state is AgentState.READY
+
+
+def test_a_slash_is_the_root_wherever_a_path_is_asked_for() -> None:
+    with supervised([agent("a", backoff=SLOWLY), supervisor("pool", dynamic=True)]) as t:
+        assert t.status("/") == t.status("")
+        assert (t.starts("/"), t.restarts("/")) == (t.starts(""), t.restarts("")) == (1, 0)
+        assert t.start_child("/", Worker, "b", backoff=SLOWLY) == "b"
+        t.crash("/")
+        t.advance(8)
+        t.hang("/", 1)
+        t.advance(1)
+        t.complete("/")
+        assert [t.status(path).state for path in ("a", "b")] == [AgentState.COMPLETED] * 2
+        assert {fault.path for fault in t.faults} == {""}
+
+
+def test_a_slash_is_the_root_for_an_operator_too() -> None:
+    def after(path: str) -> tuple[list[str], SupervisedTree]:
+        with supervised([agent("a"), agent("b")]) as t:
+            for act in (t.stop_agent, t.start_agent, t.restart_agent):
+                try:
+                    act(path)
+                except OrchestreeError as error:
+                    told.append(str(error))
+            return told, t
+
+    told: list[str] = []
+    by_slash, by_name = after("/")[1], after("")[1]
+    assert list(by_slash.events) == list(by_name.events)
+    assert by_slash.orders == by_name.orders
+    assert told[: len(told) // 2] == told[len(told) // 2 :]
 
 
 def test_a_crash_is_decided_on_at_once_and_its_delay_goes_by_with_the_clock() -> None:

@@ -45,10 +45,9 @@ def explain(
 
     def use(orchestrator: Orchestrator) -> int:
         from orchestree.supervisor.explaining import explain
+        from orchestree.supervisor.simulation.shown.explanation_text import WIDTH, explanation_lines
 
-        from .explain_text import WIDTH, explanation_lines
-
-        explanation = explain(orchestrator, "" if path == "/" else path)
+        explanation = explain(orchestrator, path)
         if as_json:
             print_json(asdict(explanation))
         else:

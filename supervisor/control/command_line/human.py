@@ -6,6 +6,8 @@ import re
 import time
 from typing import Final
 
+from orchestree.supervisor.phrases import printable as printable
+
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
@@ -37,13 +39,6 @@ def clock(seconds: float) -> str:
     milliseconds = int(seconds * 1000)
     local = time.localtime(milliseconds // 1000)
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', local)}.{milliseconds % 1000:03}"
-
-
-def printable(text: str) -> str:
-    r"""Return one line in which nothing is left that a terminal obeys: such characters are shown as ``\x1b``."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def printable_lines(text: str) -> str:

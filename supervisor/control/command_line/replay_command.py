@@ -117,19 +117,18 @@ def _from_the_log(history: Path, use: Callable[[None], int]) -> int:
 
 def _account(found: Replay, path: str, at: float | None, history: Path) -> Account:
     from orchestree.strategies.errors import NotFound, SpecError
-    from orchestree.supervisor.past_runs import run_before
+    from orchestree.supervisor.past_runs import run_at
     from orchestree.supervisor.simulation.replayed.why import account_of
 
     try:
         return account_of(found, "" if path == "/" else path, at)
     except NotFound as error:
         raise BadTarget(str(error)) from None
-    except SpecError as error:
-        earlier = run_before(history, found.events[0])
-        hint = (
-            f"; {history} holds earlier runs: --run ID chooses one, --run {earlier} the one before" if earlier else ""
-        )
-        raise Failed(f"--{error}{hint}") from None
+    except SpecError as error:  # `at`, which is a moment, is before the run
+        assert at is not None
+        nothing = f"{history} holds nothing from before then"
+        run = run_at(history, at)
+        raise Failed(f"--{error}; {f'--run {run} is the latest that had begun by then' if run else nothing}") from None
 
 
 def _print(found: Replay, account: Account | None) -> None:

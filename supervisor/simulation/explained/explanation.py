@@ -9,12 +9,14 @@ from typing import Final
 from orchestree.agents.base import BaseAgent
 from orchestree.strategies.errors import NotFound, did_you_mean
 from orchestree.supervisor.core import Core
+from orchestree.supervisor.phrases import counted
 from orchestree.supervisor.simulation.blueprint import Blueprint, walk_entries, who_comes_later
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 from orchestree.supervisor.tree import AgentNode, AnyNode, Node, SupervisorNode
 
 from .answers import Forecast, Restarts
+from .flapping import Randomness
 from .lints import Warned, warnings_of
 from .parts import LONGEST, SHORTEST
 from .places import backoff_of, is_below
@@ -94,9 +96,9 @@ class SupervisorExplained:
     touched: Touched
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Explanation:
-    """What a tree, or a part of it, would do about failures. Seconds are virtual.
+    """What a tree, or a part of it, would do about failures; ``str()`` is the text of the command. Seconds are virtual.
 
     Attributes:
         path: of the part; ``""`` is the whole tree.
@@ -113,12 +115,24 @@ class Explanation:
     supervisors: tuple[SupervisorExplained, ...]
     agents: tuple[AgentExplained, ...]
 
+    def __repr__(self) -> str:
+        """Return, say, ``<Explanation of the daemon tree: 3 agents, 2 supervisors; 1 warning>``."""
+        what = self.path or f"the {self.run_mode.value} tree"
+        of_whom = f"{counted(len(self.agents), 'agent')}, {counted(len(self.supervisors), 'supervisor')}"
+        return f"<Explanation of {what}: {of_whom}; {counted(len(self.warnings), 'warning')}>"
+
+    def __str__(self) -> str:
+        """Return what ``orchestree explain`` prints, in lines of 100 characters at most (titles may be longer)."""
+        from orchestree.supervisor.simulation.shown.explanation_text import explanation_lines
+
+        return "\n".join(explanation_lines(self))
+
 
 def explanation_of(
     blueprint: Blueprint,
     path: str,
     ends_at_once: Callable[[type[BaseAgent]], bool],
-    randomness: Callable[[], object] = lambda: None,
+    randomness: Randomness,
 ) -> Explanation:
     """Explain the agent or the part of the tree at `path`.
 
@@ -126,7 +140,7 @@ def explanation_of(
         blueprint: of the whole tree.
         path: ``""`` for all of it.
         ends_at_once: whether the code of an agent visibly returns without ever waiting.
-        randomness: the state of the generator that policies may draw from by themselves.
+        randomness: that policies may draw from by themselves; it is left in another state.
 
     Raises:
         NotFound: there is nothing at `path`. SpecError: the tree breaks a rule.
@@ -149,7 +163,7 @@ def explanation_of(
 
 
 class _Explainer:
-    def __init__(self, blueprint: Blueprint, randomness: Callable[[], object]) -> None:
+    def __init__(self, blueprint: Blueprint, randomness: Randomness) -> None:
         self.prober = Prober(blueprint, randomness)
         self._default = blueprint.settings.backoff
 
@@ -158,7 +172,7 @@ class _Explainer:
         assert isinstance(entry, AgentEntry)
         assert isinstance(parent, SupervisorEntry)
         fails = self.prober.forecast(node.path)
-        is_same = self.prober.course(node.path, LONGEST, "setup") == fails.longest
+        is_same = self.prober.course(node.path, LONGEST, "setup") == self.prober.course(node.path, LONGEST)
         return AgentExplained(
             path=node.path,
             executor=entry.executor,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from orchestree.supervisor.simulation.faults import Complete, Crash
 from orchestree.supervisor.simulation.pretended_run import Run
@@ -33,14 +32,29 @@ To the policy of a supervisor that gives up the last is the same as that: there 
 """
 
 
+class Randomness(Protocol):
+    """The generator that policies may draw from by themselves: the module `random`."""
+
+    def getstate(self) -> tuple[Any, ...]:
+        """Return its state, which is another one after something was drawn."""
+
+    def setstate(self, state: tuple[Any, ...]) -> None:
+        """Have it draw what it drew after that state."""
+
+
 class Flapping:
     """Has one child of a tree fail again and again."""
 
-    def __init__(self, parts: Parts, randomness: Callable[[], object]) -> None:
-        """Simulate nothing yet; `randomness` is the state of the generator that policies may draw from."""
+    def __init__(self, parts: Parts, randomness: Randomness) -> None:
+        """Simulate nothing yet; each simulation draws what comes after the present state of `randomness`."""
         self._parts = parts
         self._randomness = randomness
+        self._drawn_from = randomness.getstate()
         self._failures = 0
+
+    def so_often(self, path: str, draw: float, kind: FailureKind, failures: int) -> Course:
+        """Return what comes of so many failures, each as soon as it is ready."""
+        return self._simulated(path, draw, kind, 0.0, wide=False, most=failures).course
 
     def at_once(self, path: str, draw: float, kind: FailureKind, uptime: float, wide: bool) -> Probe:
         """Return a course that is broken off once its delays do not change any more, if nothing else can come."""
@@ -75,10 +89,10 @@ class Flapping:
         return self._advanced(simulator, path).course
 
     def _advanced(self, simulator: Simulator, path: str) -> Probe:
-        before = self._randomness()
+        self._randomness.setstate(self._drawn_from)  # so only policies that differ have courses that differ
         simulator.start()
         simulator.advance_to(HORIZON_S)
-        probe = probe_of(simulator, path, is_sample=self._randomness() != before)
+        probe = probe_of(simulator, path, is_sample=self._randomness.getstate() != self._drawn_from)
         self._failures += probe.course.failures
         return probe
 

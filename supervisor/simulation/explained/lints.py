@@ -15,7 +15,7 @@ from orchestree.agents.ends import Cause
 from orchestree.strategies.restart import Restart
 from orchestree.supervisor.core_settings import Settings
 from orchestree.supervisor.entry_fields import has_rounds
-from orchestree.supervisor.phrases import in_a_row, listed, ordinal, short_duration
+from orchestree.supervisor.phrases import at_the_soonest, in_a_row, listed, ordinal, short_duration
 from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 from orchestree.supervisor.states import RunMode
 
@@ -89,7 +89,7 @@ def _exhaustible_windows(prober: Prober, paths: Iterable[str]) -> dict[str, tupl
         soonest = min(ends.values(), key=lambda end: end.after_s)
         names = listed(tuple(path.rpartition("/")[2] for path in ends))
         who = f"{names} (each)" if len(ends) > 1 else names
-        when = f"{ordinal(soonest.failure)} failure after {short_duration(soonest.after_s)}"
+        when = f"{ordinal(soonest.failure)} failure after {at_the_soonest(soonest.after_s)}"
         problem = f"{who} alone ends it{_rhythm(soonest)}: {when}, {_window(entry)} allowed"
         advice = "a larger max_restarts, a backoff with longer delays or stable_after, or a `stop` that comes first"
         found[parent] = (Warned(name="exhaustible-window", path=parent, problem=problem, advice=advice),)
@@ -158,7 +158,8 @@ def _unreachable_give_up(prober: Prober, path: str, entry: AgentEntry, settings:
     if course is None or not course.goes_on:
         return
     if backoff is None or backoff.stop is None:
-        why = f"no `stop`: still restarted after {in_a_row(course.failures)}"
+        rhythm = f", if it fails each {short_duration(uptime)} (its interval)" if uptime else ""
+        why = f"no `stop`: still restarted after {in_a_row(course.failures)}{rhythm}"
         advice = "a stop in its backoff, such as stop_after_attempt(5)"
     elif backoff.stable_after <= uptime:
         rhythm = f"failing each {short_duration(uptime)} (its interval)" if uptime else "failing at once each time"
@@ -175,7 +176,8 @@ def _unreachable_give_up(prober: Prober, path: str, entry: AgentEntry, settings:
 
 
 def _that_goes_on(prober: Prober, path: str) -> Course | None:
-    return next((one for draw in (LONGEST, SHORTEST) if (one := prober.course(path, draw)).goes_on), None)
+    forecast = prober.forecast(path)
+    return next((course for course in (forecast.longest, forecast.shortest) if course.goes_on), None)
 
 
 def _interval(entry: AgentEntry) -> float | None:

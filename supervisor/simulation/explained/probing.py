@@ -7,7 +7,7 @@ It computes no policy: what it says is read off their logs, but for the order in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Final
 
 from orchestree.agents.ends import Cause
@@ -18,7 +18,7 @@ from orchestree.supervisor.spec import AgentEntry, SupervisorEntry
 
 from .answers import Exhausted, Forecast, Raised, Restarts
 from .courses import Course, Probe, moved_to
-from .flapping import MOST_FAILURES, FailureKind, Flapping
+from .flapping import MOST_FAILURES, FailureKind, Flapping, Randomness
 from .parts import LONGEST, SHORTEST, Parts
 from .places import backoff_of, place_of
 from .rhythms import fastest_failures, most_failures
@@ -26,6 +26,8 @@ from .shared_failures import Shared, all_fail_once, all_stay_down
 
 WIDEST_WINDOW: Final = 10_000
 """Whether one child can exhaust a window that stands more restarts is not tried out, as that takes seconds."""
+MOST_TRIED: Final = 2 * WIDEST_WINDOW
+"""Restarts that are tried out for all windows of a tree together, the first ones first."""
 
 
 class Prober:
@@ -38,12 +40,12 @@ class Prober:
         entries: of the tree, by path, in registration order.
     """
 
-    def __init__(self, blueprint: Blueprint, randomness: Callable[[], object]) -> None:
+    def __init__(self, blueprint: Blueprint, randomness: Randomness) -> None:
         """Simulate nothing yet.
 
         Args:
             blueprint: of the whole tree.
-            randomness: the state of the generator that a policy may draw from; it changes when one does.
+            randomness: that a policy may draw from.
         """
         self.parts = Parts(blueprint)
         self.entries = self.parts.entries
@@ -51,13 +53,25 @@ class Prober:
         self._flapping = Flapping(self.parts, randomness)
         self._probes: dict[Hashable, Probe] = {}
         self._exhausted: dict[Hashable, Exhausted | None] = {}
+        self._exhausting: dict[Hashable, Forecast] = {}
         self._untried: set[Hashable] = set()
+        self._tries_left = MOST_TRIED
         self._restarts: dict[Hashable, Restarts] = {}
         self._shared: dict[tuple[str, bool], Shared] = {}
 
     def forecast(self, path: str, kind: FailureKind = "execute") -> Forecast:
         """Return what comes of it when the child at `path` fails at once each time."""
-        return Forecast(self.course(path, LONGEST, kind), self.course(path, SHORTEST, kind))
+        longest, shortest = self.course(path, LONGEST, kind), self.course(path, SHORTEST, kind)
+        end = self.exhausts(path)
+        if end is None or len(end.bursts) > 1 or end.failure <= shortest.failures:
+            return Forecast(longest, shortest)
+        # It exhausts the window like that, by more failures than are looked at else.
+        key = (self._place(path), kind)
+        if key not in self._exhausting:
+            courses = (self._flapping.so_often(path, draw, kind, end.failure) for draw in (LONGEST, SHORTEST))
+            self._exhausting[key] = Forecast(*courses)
+        found = self._exhausting[key]
+        return Forecast(moved_to(found.longest, path), moved_to(found.shortest, path))
 
     def course(self, path: str, draw: float, kind: FailureKind = "execute", *, uptime: float = 0.0) -> Course:
         """Return what comes of it when the child at `path` fails again and again.
@@ -159,9 +173,10 @@ class Prober:
         )
         if bursts is None:
             return None
-        if parent.max_restarts > WIDEST_WINDOW:
+        if parent.max_restarts > min(WIDEST_WINDOW, self._tries_left):
             self._untried.add(self._place(path))
             return None
+        self._tries_left -= parent.max_restarts
         return _exhausted(self._flapping.in_bursts(path, bursts, stable_after), "execute", bursts, stable_after)
 
     def _most_restarts(self, path: str) -> Restarts:

@@ -99,7 +99,7 @@ class Answers:
     def hung(self, world: World, event: Event, data: AgentHung) -> RunProgress | None:
         """Return the answer that has shown a run to be hung; None if nobody had been looked at."""
         run = RunId(event.path, event.incarnation)
-        node = self._looked_at(world, run, data)
+        node = self.looked_at(world, event, data)
         if node is None or node.watch is None or node.watch.look_due is None:
             return None
         due, limit = node.watch.look_due, node.entry.watchdog or 0.0
@@ -111,8 +111,9 @@ class Answers:
         blocked = None if looked_at == run else Blocked(by=run, loop=None, since=at)
         return RunProgress(looked_at, at, blocked=blocked)
 
-    def _looked_at(self, world: World, run: RunId, data: AgentHung) -> AgentNode | None:
+    def looked_at(self, world: World, event: Event, data: AgentHung) -> AgentNode | None:
         """Return whose watchdog has found that a run hangs; if the log ends before it tells that, who it may be."""
+        run = RunId(event.path, event.incarnation)
         node = world.nodes.get(self._blocking.get(run, run).path)
         agents = [one for one in (node, *world.nodes.values()) if isinstance(one, AgentNode)]
         return next((one for one in agents if one.watch and one.entry.watchdog == data.watchdog_s), None)

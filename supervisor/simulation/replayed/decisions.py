@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from orchestree.agents.ends import CrashReport, ExitReason
+from orchestree.strategies.backoff import Backoff
 from orchestree.strategies.restart import Restart
 from orchestree.strategies.rules import BUILT_IN_RULES, Rule
 from orchestree.supervisor.decision import Again, Decision, Finish, GiveUp, Park, comes_back
@@ -31,6 +32,7 @@ from orchestree.supervisor.streaks import current_streak, stable_after
 from orchestree.supervisor.tree import AgentNode, AnyNode
 from orchestree.supervisor.world import World
 
+from .logged_policy import LoggedBackoff
 from .outcomes import decided, taken_along
 
 Outcome = Literal["restarted", "parked", "finished", "escalated"]
@@ -53,8 +55,9 @@ class Inputs:
         restart: its restart type.
         strategy: who is taken along by its failure.
         backoff: its policy, in words; None: at once, always.
-        jitter: of its policy.
-        rules: that its policy looks at, in order, the built-in ones last.
+        jitter: of its policy; None if the log does not say it.
+        rules: that its policy looks at, in order, the built-in ones last; None if the log does not say them.
+        not_said: names of those fields of its policy that the log does not say: what they decided is taken from it.
         failures: in a row, this end not included.
         failing_since: when the first of those was; None if there is none.
         stable_after: seconds of being ready after which they no longer count.
@@ -69,8 +72,9 @@ class Inputs:
     restart: str
     strategy: str
     backoff: str | None
-    jitter: float
-    rules: tuple[Rule, ...]
+    jitter: float | None
+    rules: tuple[Rule, ...] | None
+    not_said: tuple[str, ...]
     failures: int
     failing_since: float | None
     stable_after: float
@@ -95,8 +99,8 @@ class EndDecided:
         reason: how it ended.
         report: what is known about that, if it was a crash.
         inputs: of the decision.
-        rule: of its policy that fits the crash; None if none does.
-        draw: for the jitter, in [0, 1); None if it made no difference.
+        rule: of its policy that fits the crash; None if none does, or its rules are not known.
+        draw: for the jitter, in [0, 1); None if it made no difference, or is not known.
         outcome: ``restarted`` after `delay` seconds, ``parked``, ``finished`` (its restart type wants it so) or
             ``escalated``: its supervisor ended.
         why: in words, if the core has said it, or if it was not for the restart type that it is ``finished``.
@@ -128,12 +132,15 @@ def inputs_of(world: World, node: AnyNode, now: float) -> Inputs | None:
         return None
     streak = current_streak(node, now)
     own = node.entry.strategy if isinstance(node, AgentNode) else None
+    backoff = node.backoff
+    not_said = backoff.not_said if isinstance(backoff, LoggedBackoff) else ()
     return Inputs(
         restart=node.entry.restart.value,
         strategy=(own or parent.entry.strategy).value,
-        backoff=str(node.backoff) if node.backoff is not None else None,
-        jitter=node.backoff.jitter if node.backoff is not None else 0.0,
-        rules=(*node.backoff.rules, *BUILT_IN_RULES) if node.backoff is not None else (),
+        backoff=str(backoff) if backoff is not None else None,
+        jitter=_jitter(backoff, not_said),
+        rules=_rules(backoff, not_said),
+        not_said=not_said,
         failures=streak.failures,
         failing_since=streak.since if streak.failures else None,
         stable_after=stable_after(node),
@@ -144,6 +151,18 @@ def inputs_of(world: World, node: AnyNode, now: float) -> Inputs | None:
         max_seconds=parent.window.max_seconds,
         asked=node.purpose,
     )
+
+
+def _jitter(backoff: Backoff | None, not_said: tuple[str, ...]) -> float | None:
+    if backoff is None:
+        return 0.0
+    return None if "jitter" in not_said else backoff.jitter
+
+
+def _rules(backoff: Backoff | None, not_said: tuple[str, ...]) -> tuple[Rule, ...] | None:
+    if backoff is None:
+        return ()
+    return None if "rules" in not_said else (*backoff.rules, *BUILT_IN_RULES)
 
 
 def decision_in(
@@ -163,7 +182,6 @@ def decision_in(
         return None
     report = event.data.report if isinstance(event.data, AgentCrashed) else None
     decision = decided(event.path, reason, said[place:], Restart(inputs.restart), world)
-    draw = decision.draw if isinstance(decision, Again) and decision.delay and inputs.jitter else None
     return EndDecided(
         number=event.seq,
         time=event.time,
@@ -173,8 +191,8 @@ def decision_in(
         reason=reason,
         report=report,
         inputs=inputs,
-        rule=next((rule for rule in inputs.rules if report is not None and rule.matches(report)), None),
-        draw=draw,
+        rule=next((rule for rule in inputs.rules or () if report is not None and rule.matches(report)), None),
+        draw=_draw(decision, inputs, world),
         outcome=_OUTCOMES[type(decision)],
         why=_why(decision, reason, inputs),
         delay=decision.delay if isinstance(decision, Again) else None,
@@ -200,6 +218,13 @@ def _reason(event: Event, before: Sequence[Emit], inputs: Inputs | None) -> Exit
             return reason
         case _:
             return None
+
+
+def _draw(decision: Decision, inputs: Inputs, world: World) -> float | None:
+    """Return what was drawn; without the seed that is computed from the delay, if the log says all of the policy."""
+    if not isinstance(decision, Again) or not decision.delay or not inputs.jitter:
+        return None
+    return None if inputs.not_said and world.settings.seed is None else decision.draw
 
 
 def _why(decision: Decision, reason: ExitReason, inputs: Inputs) -> str:

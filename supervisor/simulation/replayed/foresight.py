@@ -91,10 +91,6 @@ class Foresight:
                 return
             yield event
 
-    def has_stops(self) -> bool:
-        """Return whether the log tells in the decision that begins here that a run is to stop, or does not."""
-        return any(event.type in (EventType.AGENT_WEDGED, EventType.AGENT_STOPPING) for event in self.decision())
-
     def was_empty(self) -> bool:
         """Return whether the log has told that nothing runs, and not since then that something does."""
         before = (self._steps[place].type for place in range(self.place - 1, -1, -1))
@@ -112,3 +108,13 @@ class Foresight:
         """Return the event that the core is about to decide on."""
         place = self.place + self.said()
         return self._steps[place] if place < len(self._steps) else None
+
+    @property
+    def now(self) -> float:
+        """When the event came that is being explained, monotonic seconds."""
+        return self._steps[self.place].monotonic
+
+    def coming_now(self) -> Event | None:
+        """Return the event that the core is about to decide on, if the log has it at the same moment."""
+        event = self.coming()
+        return event if event is not None and event.monotonic == self.now else None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from orchestree.supervisor.deadlines import Deadline
 from orchestree.supervisor.events import (
     AgentHung,
     AgentRegistered,
     AgentStopping,
+    AgentWedged,
     Command,
     Event,
     EventType,
@@ -18,6 +20,7 @@ from orchestree.supervisor.events import (
     StopCause,
 )
 from orchestree.supervisor.inputs import Input, Reconfigure, StartTree, StopTree
+from orchestree.supervisor.states import AgentState
 from orchestree.supervisor.tree import AgentNode
 from orchestree.supervisor.world import World
 
@@ -50,6 +53,32 @@ def given_for(
         case _:
             given = input_of(world, event)
     return () if given is None else (given,)
+
+
+def deadline_told(world: World, event: Event | None, answers: Answers) -> Deadline | None:
+    """Return the deadline that has fired if `event` comes next; None if it need not have been one of those."""
+    node = world.nodes.get(event.path) if event is not None else None
+    if event is None or not isinstance(node, AgentNode) or node.incarnation != event.incarnation:
+        return None
+    match event.data:
+        case AgentWedged() if node.state is AgentState.STOPPING and node.killed:
+            return node.deadline
+        case AgentStopping(StopCause.MEMORY) if node.watch is not None:
+            return node.watch.deadlines.get("recycling")
+        case AgentHung():
+            found_by = answers.looked_at(world, event, event.data)
+            return None if found_by is None or found_by.watch is None else found_by.watch.deadlines.get("watchdog")
+        case _:
+            return None
+
+
+def tells_nothing(world: World, deadline: Deadline) -> bool:
+    """Return whether nothing follows from `deadline`: of those who were to start then some run that are to stop."""
+    groups = (node.group for node in world.nodes.values())
+    group = next((one for one in groups if one is not None and one.deadline is deadline), None)
+    if group is None:
+        return False
+    return bool(group.stopping) or all(member.state is AgentState.WEDGED for member in group.members)
 
 
 def _stopped_before(following: Iterable[Event]) -> tuple[StopTree, ...]:

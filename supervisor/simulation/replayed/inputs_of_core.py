@@ -33,7 +33,7 @@ from orchestree.supervisor.inputs import (
     UnregisterChild,
 )
 from orchestree.supervisor.states import RUNNING_STATES, AgentState
-from orchestree.supervisor.tree import AgentNode
+from orchestree.supervisor.tree import AgentNode, AnyNode
 from orchestree.supervisor.world import World
 
 OUTSIDE_CAUSES: Final = ("command", "signal")
@@ -108,19 +108,24 @@ def ended_meanwhile(world: World, decision: Iterable[Event], was_empty: Callable
 
     Args:
         world: before the decision.
-        decision: what the log says of it: who starts anew with its group, who is not well when the tree has ended, and
-            that nothing runs (any more, so one that is stopped waited for its restart, and did not hold that up).
+        decision: what the log says of it: who starts anew with its group or by hand, who is not well when the tree has
+            ended, and that nothing runs (any more, so one that is stopped waited for its restart, and did not hold that
+            up).
         was_empty: whether the log has said that before, and nothing since that shows it to have changed.
     """
     delayed: list[RunEnded] = []
+    first: AnyNode | None = None
     for event in decision:
+        first = first or world.nodes.get(event.path)
         node = world.nodes.get(event.path)
         match event.data:
-            case AgentStarting() if isinstance(node, AgentNode) and node.after_wedge is AgentState.BACKOFF:
-                if node.group is not None and not node.group.started:
+            case AgentStarting() if isinstance(node, AgentNode) and node.state is AgentState.WEDGED:
+                if _must_have_ended(world, node, first):
                     yield RunEnded(run=RunId(event.path, node.incarnation), reason=NORMAL)
             case AgentTerminated() if isinstance(node, AgentNode) and node.after_wedge is AgentState.BACKOFF:
                 delayed.append(RunEnded(run=RunId(event.path, node.incarnation), reason=NORMAL))
+            case Command("start") if isinstance(node, AgentNode) and node.state is AgentState.WEDGED:
+                yield RunEnded(run=RunId(event.path, node.incarnation), reason=NORMAL)  # else it had been refused
             case AllAgentsTerminated() if delayed and was_empty():
                 yield delayed[0]
             case OrchestratorStopped(unhealthy=unhealthy):
@@ -131,6 +136,19 @@ def ended_meanwhile(world: World, decision: Iterable[Event], was_empty: Callable
                 )
             case _:
                 pass
+
+
+def _must_have_ended(world: World, node: AgentNode, first: AnyNode | None) -> bool:
+    """Return whether the run of one that starts anew in a decision on `first` must have ended before that.
+
+    If its delay is over, and it does not start together with `first`, it may as well have ended right after that.
+    """
+    group = node.group
+    if node is first:
+        return True
+    if node.after_wedge is not AgentState.BACKOFF or group is None or group.started:
+        return False
+    return world.now < group.due_at or (first is not None and first.group is group)
 
 
 def _ends_silently(world: World, run: RunId) -> bool:

@@ -1,10 +1,10 @@
-"""Policy as a log says it; a backoff with a user's code in it, which no log says, decides what the log says. Pure."""
+"""Policy as a log says it; what it does not say of a backoff, such as a user's code, decides what it says. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import fields
+from typing import Any, Final
 
 from orchestree.agents.ends import SHUTDOWN, Cause
 from orchestree.strategies.backoff import Backoff, Streak, Verdict
@@ -29,10 +29,11 @@ from orchestree.supervisor.phrases import POLICY_RAISED
 from orchestree.supervisor.policy_text import INHERITED
 
 from .foresight import Foresight
-from .policy_reading import backoff_of, value_of
+from .policy_reading import backoff_of, said_of, value_of
 
-_STABLE: Final = re.compile(r"stable_after=([0-9.e+-]+)")
 _BY_RULE: Final = "a rule says so"
+_USED: Final = frozenset({"jitter", "stable_after", "rules"})
+"""Fields that count as far as they are said; what the others decide is always taken from the log."""
 
 
 class LoggedPolicy:
@@ -84,18 +85,24 @@ class LoggedPolicy:
 
 
 class LoggedBackoff(Backoff):
-    """Decides about one child what the log says that was decided."""
+    """Decides about one child what the log says that was decided, but for its rules if they are known.
 
-    __slots__ = ("_foresight", "_path", "_text")
+    Attributes:
+        not_said: names of the fields that the log does not say.
+    """
+
+    __slots__ = ("_foresight", "_path", "_text", "not_said")
+    not_said: tuple[str, ...]
     _foresight: Foresight
     _path: str
     _text: str
 
     def __init__(self, foresight: Foresight, path: str, text: str) -> None:
         """Decide about the child at `path`; `text` is what the log says of the policy."""
-        stable = _STABLE.search(text)
-        super().__init__(jitter=0.0, stable_after=float(stable[1]) if stable else Backoff().stable_after)
-        for name, value in (("_path", path), ("_foresight", foresight), ("_text", text)):
+        said: dict[str, Any] = said_of(text)
+        super().__init__(**{name: value for name, value in said.items() if name in _USED})
+        not_said = tuple(field.name for field in fields(Backoff) if field.name not in said)
+        for name, value in (("_path", path), ("_foresight", foresight), ("_text", text), ("not_said", not_said)):
             object.__setattr__(self, name, value)  # a policy cannot be changed
 
     __eq__ = object.__eq__
@@ -106,7 +113,9 @@ class LoggedBackoff(Backoff):
         return self._text
 
     def action_for(self, failure: Failure | None) -> Action | None:
-        """Return what a rule must have said, as far as that makes a difference."""
+        """Return what its rules say; if they are not known, or say nothing, what comes to what the log says."""
+        if "rules" not in self.not_said and (said := Backoff.action_for(self, failure)) in ("park", "escalate"):
+            return said
         match self._decided():
             case GiveUp(Cause.ESCALATED):
                 return "escalate"
@@ -119,7 +128,7 @@ class LoggedBackoff(Backoff):
         """Return the delay that the log tells, or that it gives up; raise what it says that was raised."""
         match self._decided():
             case Again(delay):
-                return Verdict(False, delay + self._foresight.world.now - now)
+                return Verdict(False, delay + (self._foresight.world.now - now))
             case Park(why) if why.startswith(POLICY_RAISED):
                 name, _, message = why.removeprefix(POLICY_RAISED).partition(": ")
                 raise type(name, (Exception,), {})(message)

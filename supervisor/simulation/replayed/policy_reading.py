@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields
 from inspect import signature
 from types import MappingProxyType
 from typing import Any, Final
@@ -35,6 +37,9 @@ _KNOWN: Final = MappingProxyType(
 """Policies of tenacity's that are made of numbers alone, and answer the same each time."""
 
 _CLASS: Final = re.compile(r"<class '([^']+)'>")
+_TOKEN: Final = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|, |[()]""")
+"""What separates arguments, and texts, within which nothing does."""
+_DEFAULTS: Final = MappingProxyType({field.name: field.default for field in fields(Backoff)})
 
 
 def value_of(text: str) -> object:
@@ -48,13 +53,56 @@ def value_of(text: str) -> object:
 
 def backoff_of(text: str) -> Backoff | None:
     """Return the policy that `text` describes; None if it does not say all of it."""
-    text = _CLASS.sub(r"'\1'", text)  # a rule names an exception by its class, or by the name of that
-    try:
-        given = _keywords(ast.parse(text, mode="eval").body, "Backoff")
-        read = Backoff(**{name: _READERS.get(name, ast.literal_eval)(value) for name, value in given.items()})
-    except (SyntaxError, ValueError, TypeError, LookupError, RecursionError, MemoryError, SpecError):
+    said = said_of(text)
+    if said.keys() != _DEFAULTS.keys():
         return None
-    return read if str(read) == text else None
+    read = Backoff(**said)
+    return read if str(read) == _with_names(text) else None
+
+
+def said_of(text: str) -> dict[str, Any]:
+    """Return those fields of a policy, by name, that `text` says, be it by leaving out what is a default.
+
+    Text that was cut leaves out more than that. So may that of a class of a user's, whose code may also do something
+    else with its fields: of those only what is looked at by others counts.
+    """
+    text = _with_names(text)
+    given = _arguments(text)
+    said: dict[str, Any] = {}
+    for name, one in given.items():
+        with suppress(SyntaxError, ValueError, TypeError, LookupError, RecursionError, MemoryError, SpecError):
+            said[name] = _field(name, one)
+    if not text.startswith("Backoff("):
+        return {name: value for name, value in said.items() if name == "stable_after"}
+    left_out = _DEFAULTS.keys() - given.keys() if text.endswith(")") else ()
+    return said | {name: _DEFAULTS[name] for name in left_out}
+
+
+def _with_names(text: str) -> str:
+    """Return `text` with names of exceptions for their classes, with the module: a rule may have either."""
+    return _CLASS.sub(lambda shown: f"'{shown[1]}'" if "." in shown[1] else f"'builtins.{shown[1]}'", text)
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """Return the arguments of a call as text, by name; that in which it was cut, or goes astray, is the last one."""
+    found, begin, depth = {}, text.find("(") + 1, 0
+    for token in _TOKEN.finditer(text):
+        depth += {"(": 1, ")": -1}.get(token[0], 0)
+        if depth == (1 if token[0] == ", " else 0):
+            name, _, value = text[begin : token.start()].partition("=")
+            found[name] = value
+            begin = token.end()
+    name, _, value = text[begin:].partition("=")
+    return {**found, name: value} if name else found
+
+
+def _field(name: str, text: str) -> object:
+    """Return a field of a policy; raise one of many errors if `text` does not say all of it."""
+    value: object = _READERS.get(name, ast.literal_eval)(ast.parse(text, mode="eval").body)
+    given: dict[str, Any] = {name: value}
+    if str(Backoff(**given)) != f"Backoff({name}={text})":
+        raise ValueError(text)
+    return value
 
 
 def _keywords(node: ast.expr, name: str) -> dict[str, ast.expr]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from orchestree.supervisor.events import (
@@ -29,7 +28,8 @@ from orchestree.supervisor.events import (
 )
 
 from .decisions import EndDecided
-from .wording import when, worded
+from .lives import Life
+from .wording import GIVEN_UP, PLANNED, when, worded
 
 _STARTS: Final = (AgentWaiting, AgentQueued, AgentStarting, SupervisorStarted)
 _RESTARTS: Final = (AgentRestarting, SupervisorRestarting)
@@ -44,22 +44,6 @@ _DECIDED: Final = ("max_restarts", "escalated")
 _GOES_ON: Final = ("restarted", "parked")
 """Outcomes after which somebody may still stop it."""
 _STOPPING_COMMANDS: Final = ("stop", "restart", "unregister")
-
-_PLANNED: Final = MappingProxyType(
-    {
-        RestartCause.MEMORY: "its restart was planned: it used too much memory",
-        RestartCause.MAX_AGE: "its restart was planned: it had reached its max_age",
-        RestartCause.BLOCKED: "another one blocks its event loop: it goes on on a fresh loop",
-    }
-)
-_GIVEN_UP: Final = MappingProxyType(
-    {
-        StopCause.START_TIMEOUT: "its start takes longer than its start_timeout",
-        StopCause.WATCHDOG: "it makes no progress for longer than its watchdog",
-        StopCause.MEMORY: "it uses more memory than its max_memory",
-        StopCause.BLOCKED: "another one blocks its event loop",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +65,22 @@ _NOTHING: Final = Reason(("nothing had to be decided about it: it had not ended 
 class Reasons:
     """Of one path, in what was up to one moment."""
 
-    def __init__(self, path: str, events: Sequence[Event], decisions: Sequence[EndDecided], *, virtual: bool) -> None:
+    def __init__(
+        self, path: str, life: Life, events: Sequence[Event], decisions: Sequence[EndDecided], *, virtual: bool
+    ) -> None:
         """Look at these events and decisions, of all paths; `virtual`: the log is that of a simulation."""
         self._path = path
+        self._life = life
         self._events = events
-        self._own = [event for event in events if event.path == path and not isinstance(event.data, Command)]
+        own = (event for event in events if event.path == path and event.seq > life.begin)
+        self._own = [event for event in own if not isinstance(event.data, Command)]
         self._decisions = decisions
         self._virtual = virtual
 
     def latest(self) -> Reason:
         """Return why it is as it is since its last event."""
+        if self._life.unregistered is not None:
+            return self._asked(self._life.unregistered)
         down = next((event for event in reversed(self._own) if isinstance(event.data, _DOWN)), None)
         if down is None:
             was_started = any(isinstance(event.data, _STARTS) for event in self._own)
@@ -121,10 +111,10 @@ class Reasons:
 
     def _brought_down(self, down: Event) -> Reason:
         """Return what belongs to the cause that `down`, its own event, tells."""
-        own = next((one for one in reversed(self._between(0, down.seq)) if one.path == self._path), None)
+        own = next((one for one in reversed(self._between(self._life.begin, down.seq)) if one.path == self._path), None)
         match down.data:
-            case AgentRestarting(cause=cause) | SupervisorRestarting(cause=cause) if cause in _PLANNED:
-                return Reason((_PLANNED[cause],))
+            case AgentRestarting(cause=cause) | SupervisorRestarting(cause=cause) if cause in PLANNED:
+                return Reason((PLANNED[cause],))
             case AgentRestarting(cause=RestartCause.GROUP) | SupervisorRestarting(cause=RestartCause.GROUP):
                 return self._stopped(StopCause.GROUP, down)
             case AgentRestarting(cause=RestartCause.COMMAND) | SupervisorRestarting(cause=RestartCause.COMMAND):
@@ -133,7 +123,7 @@ class Reasons:
                 is_own = own is not None and own.incarnation == down.incarnation and own.outcome not in _GOES_ON
                 return Reason(decision=own) if is_own else self._stopped(*self._stop_of(down))
             case AgentStopping(cause) | AgentWedged(cause):
-                return Reason((_GIVEN_UP[cause],)) if cause in _GIVEN_UP else self._stopped(cause, down)
+                return Reason((GIVEN_UP[cause],)) if cause in GIVEN_UP else self._stopped(cause, down)
             case OrchestratorStopping(cause=cause):
                 return self._stopped(StopCause.SUPERVISOR if cause in _DECIDED else None, down)
             case _:
@@ -163,7 +153,7 @@ class Reasons:
             for event in self._commands(_STOPPING_COMMANDS, since, number, self._is_self):
                 found[event.seq] = self._asked(event)
         if may_be_asked and not found:  # what was asked through the control API may be done after something else
-            for event in self._commands(_STOPPING_COMMANDS, 0, number, self._is_self):
+            for event in self._commands(_STOPPING_COMMANDS, self._life.begin, number, self._is_self):
                 found = {event.seq: self._asked(event)}
         return found[min(found)] if found else Reason(("it was stopped with its supervisor",))
 

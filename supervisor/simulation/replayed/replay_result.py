@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestree.supervisor.entry_fields import named_path
 from orchestree.supervisor.event_text import describe
 from orchestree.supervisor.events import Event
 from orchestree.supervisor.inputs import AskRunToStop, KillRun, RecycleRun, StartRun
+from orchestree.supervisor.phrases import counted
 
 from .decisions import EndDecided
 
@@ -54,17 +57,20 @@ def _line(event: Event) -> str:
     return " ".join(describe(event).split())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Replay:
-    """What the core decides when it is told once more what a log says that it was told.
+    """What the core decides when it is told once more what a log says that it was told; as text, a summary.
 
     Attributes:
         events: of the log, up to where it and the core part, without what was not decided (failed handlers, gaps).
-        commands: everything that was commanded, in order.
+        commands: everything that was commanded, in order. No event tells when a run was killed whose time to stop was
+            over: that is taken to be when it was, so of a live run that ended within the lateness of its loop after
+            that it may be here though it was not commanded.
         decisions: one for each end of a child that nobody had asked for, in order, with what it was made from.
         divergence: None if the core decides all of the log.
         assumptions: what the log does not say, and what was taken for it.
         paths: of everything that there was in the tree.
+        left: numbers of the events with which something has left the tree, by its path, ascending.
     """
 
     events: tuple[Event, ...]
@@ -73,6 +79,12 @@ class Replay:
     divergence: Divergence | None
     assumptions: tuple[str, ...]
     paths: frozenset[str]
+    left: Mapping[str, Sequence[int]]
+
+    def __repr__(self) -> str:
+        """Return, say, ``<Replay of 120 events: 14 decisions; it and the log part at event 121>``."""
+        parts = f"; it and the log part at event {self.divergence.event.seq}" if self.divergence else ""
+        return f"<Replay of {counted(len(self.events), 'event')}: {counted(len(self.decisions), 'decision')}{parts}>"
 
     def why(self, path: str, at: float | None = None) -> str:
         """Return why the child at `path` was up or down at a moment, in a few lines: the decision, with its inputs.
@@ -80,7 +92,7 @@ class Replay:
         If it was for something else, such as a stop of the tree, also what was decided when it last ended by itself.
 
         Args:
-            path: of an agent or a supervisor; ``""`` is the root.
+            path: of an agent or a supervisor; ``""`` or ``"/"`` is the root.
             at: wall time, seconds since 1970 (of a simulation: virtual seconds); None: at the end of the log.
 
         Raises:
@@ -89,4 +101,4 @@ class Replay:
         """
         from .why import account_of
 
-        return "\n".join(account_of(self, path, at).lines)
+        return "\n".join(account_of(self, named_path(path), at).lines)

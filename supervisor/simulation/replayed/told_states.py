@@ -1,4 +1,4 @@
-"""In which state an event leaves the child that it is about. Pure."""
+"""In which state an event leaves what it is about. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from orchestree.supervisor.events import (
     AgentStarting,
     AgentStopping,
     AgentTerminated,
-    AgentUnregistered,
     AgentWaiting,
     AgentWedged,
+    Command,
     Event,
     EventData,
+    OrchestratorStarted,
     OrchestratorStopping,
     SupervisorReady,
     SupervisorRestarting,
@@ -36,6 +37,7 @@ ABSENT: Final[Absent] = "not in the tree"
 
 _STATES: Final[Mapping[type[EventData], State]] = MappingProxyType(
     {
+        OrchestratorStarted: AgentState.REGISTERED,
         AgentRegistered: AgentState.REGISTERED,
         AgentWaiting: AgentState.WAITING,
         AgentQueued: AgentState.QUEUED,
@@ -49,7 +51,6 @@ _STATES: Final[Mapping[type[EventData], State]] = MappingProxyType(
         OrchestratorStopping: AgentState.STOPPING,
         AgentParked: AgentState.PARKED,
         AgentWedged: AgentState.WEDGED,
-        AgentUnregistered: ABSENT,
     }
 )
 
@@ -59,9 +60,16 @@ def state_told(event: Event) -> State | None:
     match event.data:
         case AgentTerminated(state=state):
             return state
+        case Command("register"):
+            return AgentState.REGISTERED
         case SupervisorTerminated(reason, offender) if reason == SHUTDOWN:
             return AgentState.COMPLETED if offender is not None and event.path else AgentState.STOPPED
         case SupervisorTerminated():
             return AgentState.FAILED
         case data:
             return _STATES.get(type(data))
+
+
+def is_about(event: Event, path: str) -> bool:
+    """Return whether an event is about what is at `path`: the start of the whole is about each supervisor."""
+    return event.path == path or (isinstance(event.data, OrchestratorStarted) and path in event.data.policies)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orchestree.strategies.errors import NotFound, SpecError, did_you_mean
 from orchestree.supervisor.events import (
     AgentQueued,
     AgentRegistered,
     AgentRestarting,
-    AgentUnregistered,
     AgentWaiting,
     AgentWedged,
+    Command,
     Event,
+    OrchestratorStarted,
     PolicyChanged,
     SupervisorRestarting,
 )
 from orchestree.supervisor.phrases import MOST_NAMES, listed
+from orchestree.supervisor.simulation.limits import FARTHEST_S
 
 from .decisions import EndDecided
+from .lives import Life, latest_life
 from .reasons import Reason, Reasons
-from .told_states import ABSENT, State, state_told
+from .told_states import ABSENT, State
 from .wording import made_from, when
 
 if TYPE_CHECKING:
     from .replay_result import Replay
-
-_FARTHEST_S: Final = 6e10
-"""Seconds from 1970 that every calendar can show: to the year 3871."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,8 @@ class Account:
         path: of the child; ``""`` is the root.
         asked_at: the moment that was asked for.
         told_at: the moment that is told: the end of what was replayed, if that is earlier.
-        state: in which it was then.
+        state: in which it was then; not in the tree is, too, what was unregistered, and what is not kept: a temporary
+            child, or one of a dynamic supervisor, that has ended for good, or whose supervisor has.
         since: when that began; None if it had not been in the tree yet.
         decision: about an end, its own or of another child, from which that followed; None if it followed from none.
         earlier: what was decided when it had last ended by itself, if there is no `decision`.
@@ -60,24 +61,24 @@ def account_of(replay: Replay, path: str, at: float | None) -> Account:
     """Return what `Replay.why` tells, as values, and raise what it raises."""
     if path not in replay.paths:
         raise NotFound(f"{path!r}: no such agent or supervisor in the log{did_you_mean(path, replay.paths)}")
-    if at is not None and not (isinstance(at, int | float) and abs(at) < _FARTHEST_S):
+    if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not abs(at) < FARTHEST_S):
         raise SpecError(f"at={at!r}: must be seconds since 1970, as in an event's time")
     past = _Past(replay, at)
-    last = past.last(path)
+    life = past.life(path)
     lines, reason, earlier = [past.headline(path)], Reason(), None
-    if last is not None:
-        reason = Reasons(path, past.events, past.decisions, virtual=past.virtual).latest()
-        lines += [*past.waited_for(last), *reason.lines]
+    if life is not None:
+        reason = Reasons(path, life, past.events, past.decisions, virtual=past.virtual).latest()
+        lines += [*past.waited_for(life), *reason.lines]
         if reason.decision is not None:
             lines += made_from(reason.decision, virtual=past.virtual)
-        elif (earlier := past.last_end(path)) is not None:
+        elif (earlier := past.last_end(path, life)) is not None:
             lines += ["before that, when it last ended by itself:", *made_from(earlier, virtual=past.virtual)]
     return Account(
         path=path,
         asked_at=past.asked_at,
         told_at=past.told_at,
-        state=ABSENT if last is None else state_told(last) or ABSENT,
-        since=last.time if last is not None else None,
+        state=ABSENT if life is None else life.state,
+        since=None if life is None else life.since.time,
         decision=reason.decision,
         earlier=earlier,
         lines=tuple(past.framed(lines)),
@@ -101,23 +102,26 @@ class _Past:
         # What was replayed says nothing of what came after it has parted from the log.
         self._shown_at = self.asked_at if replay.divergence is None else self.told_at
 
-    def last(self, path: str) -> Event | None:
-        """Return the latest event that tells the state of what is at `path`; None if that is not in the tree yet."""
-        return next((event for event in reversed(self.events) if event.path == path and state_told(event)), None)
+    def life(self, path: str) -> Life | None:
+        """Return what is at `path`, or was there last; None if it is not in the tree yet."""
+        return latest_life(path, self.events, frozenset(self._replay.left.get(path, ())))
 
-    def last_end(self, path: str) -> EndDecided | None:
-        return next((decision for decision in reversed(self.decisions) if decision.path == path), None)
+    def last_end(self, path: str, life: Life) -> EndDecided | None:
+        """Return what was decided when it last ended by itself; None if it never has."""
+        own = (one for one in reversed(self.decisions) if one.path == path and one.number > life.begin)
+        return next(own, None)
 
     def headline(self, path: str) -> str:
         """Return what it was doing."""
-        last, name, moment = self.last(path), path or "/", self._when(self._shown_at)
-        if last is None:
+        life, name, moment = self.life(path), path or "/", self._when(self._shown_at)
+        if life is None:
             return f"{name} was not in the tree yet at {moment}"
-        return f"{name} at {moment}: {self._doing(last)}"
+        return f"{name} at {moment}: {self._doing(life)}"
 
-    def waited_for(self, last: Event) -> list[str]:
-        """Return what those are doing that are waited for since this event."""
-        if not isinstance(last.data, AgentWaiting):
+    def waited_for(self, life: Life) -> list[str]:
+        """Return what those are doing for which it waits."""
+        last = life.last
+        if life.left is not None or not isinstance(last.data, AgentWaiting):
             return []
         parent = last.path.rpartition("/")[0]
         paths = [f"{parent}/{name}" if parent else name for name in last.data.waiting_for[:MOST_NAMES]]
@@ -132,9 +136,13 @@ class _Past:
             return [f"the log ends at {self._when(self._end)}: {lines[0]}", *lines[1:]]
         return lines
 
-    def _doing(self, last: Event) -> str:
-        """Return what it was doing since its last event."""
-        since = f"since {self._when(last.time)}"
+    def _doing(self, life: Life) -> str:
+        """Return what it was doing since its last event, or since when it is not in the tree any more."""
+        last, since = life.last, f"since {self._when(life.since.time)}"
+        if life.unregistered is not None:
+            return f"not in the tree {since}: it was unregistered"
+        if life.left is not None:
+            return f"not in the tree {since}: {life.told}, and not kept"
         match last.data:
             case AgentRestarting(delay=delay) | SupervisorRestarting(delay=delay) if delay:
                 return f"in backoff until {self._when(self._start_due(last, delay))}, {since}"
@@ -146,12 +154,10 @@ class _Past:
                 return f"waiting for a worker slot (max_workers {most}) {since}"
             case AgentWedged():
                 return f"wedged {since}: it did not stop in time and cannot be killed"
-            case AgentUnregistered():
-                return f"not in the tree {since}: it was unregistered"
-            case AgentRegistered():
+            case AgentRegistered() | Command() | OrchestratorStarted():
                 return "registered, and not started yet"
             case _:
-                return f"{state_told(last)} {since}"
+                return f"{life.told} {since}"
 
     def _start_due(self, last: Event, delay: float) -> float:
         """Return when a delay ends that may have been changed while it ran."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from orchestree.strategies.rules import Rule
-from orchestree.supervisor.events import Command, Event
+from orchestree.supervisor.events import Command, Event, RestartCause, StopCause
 from orchestree.supervisor.phrases import counted, duration, listed
 
 from .decisions import EndDecided
@@ -20,11 +20,30 @@ _TYPES: Final = MappingProxyType(
     }
 )
 
+PLANNED: Final = MappingProxyType(
+    {
+        RestartCause.MEMORY: "its restart was planned: it used too much memory",
+        RestartCause.MAX_AGE: "its restart was planned: it had reached its max_age",
+        RestartCause.BLOCKED: "another one blocks its event loop: it goes on on a fresh loop",
+    }
+)
+"""Restarts for which nothing had to be decided."""
+GIVEN_UP: Final = MappingProxyType(
+    {
+        StopCause.START_TIMEOUT: "its start takes longer than its start_timeout",
+        StopCause.WATCHDOG: "it makes no progress for longer than its watchdog",
+        StopCause.MEMORY: "it uses more memory than its max_memory",
+        StopCause.BLOCKED: "another one blocks its event loop",
+    }
+)
+"""Stops of which the cause says all."""
+
 
 def when(event_time: float, *, virtual: bool) -> str:
     """Return a moment as local time, or as seconds if it is one of a simulation."""
     if virtual:
-        return f"{event_time:.3f}".rstrip("0").rstrip(".") + " s"
+        shown = f"{event_time:.3f}".rstrip("0").rstrip(".")
+        return f"{event_time:g} s" if shown == "-0" else f"{shown} s"
     return datetime.fromtimestamp(event_time).isoformat(sep=" ", timespec="milliseconds")
 
 
@@ -61,19 +80,30 @@ def made_from(decision: EndDecided, *, virtual: bool) -> list[str]:
     since = ""
     if given.failing_since is not None:
         since = f", the first {duration(decision.monotonic - given.failing_since)} earlier"
-    rules = _rule(decision.rule) if given.rules and decision.report is not None else ""
-    policy = f"backoff: {given.backoff}{rules}" if given.backoff else "backoff: none, it restarts at once, always"
-    draw = f" (jitter {given.jitter:g}, drawn {decision.draw:.3f})" if decision.draw is not None else ""
+    drawn = given.jitter is not None and decision.draw is not None
+    draw = f" (jitter {given.jitter:g}, drawn {decision.draw:.3f})" if drawn else ""
     window = f"{counted(given.restarts, 'restart')} within {duration(given.max_seconds)} before this one"
     where = f"{when(decision.time, virtual=virtual)}, event {decision.number}, incarnation {decision.incarnation}"
     return [
         f"{decision.path} ended at {where}, {ready}: {ended(decision)}{cause}",
         f"restart type: {given.restart}, {_TYPES[given.restart]}; strategy: {given.strategy}",
         f"failures in a row: {before}{since}; forgotten after {duration(given.stable_after)} of being ready",
-        policy,
+        _policy(decision),
         f"window of {given.supervisor or '/'}: {window}, at most {given.max_restarts}",
         f"decided: {decided(decision)}{draw}",
     ]
+
+
+def _policy(decision: EndDecided) -> str:
+    given = decision.inputs
+    if given.backoff is None:
+        return "backoff: none, it restarts at once, always"
+    unknown = f" (not known: {', '.join(given.not_said)})" if given.not_said else ""
+    if decision.report is None:
+        rule = ""
+    else:
+        rule = "; its rules are not known" if given.rules is None else _rule(decision.rule)
+    return f"backoff: {given.backoff}{unknown}{rule}"
 
 
 def _rule(rule: Rule | None) -> str:

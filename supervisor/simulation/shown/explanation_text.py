@@ -1,4 +1,4 @@
-"""An explanation as text for people."""
+"""An explanation as text for people. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import textwrap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from orchestree.agents.ends import Cause
-from orchestree.supervisor.phrases import counted, in_a_row, listed, ordinal, short_duration
-from orchestree.supervisor.simulation.explained.courses import SHOWN_DELAYS
+from orchestree.supervisor.phrases import at_the_soonest, counted, listed, ordinal, printable, short_duration
 
-from .human import printable
+from .forecast_text import delays_in_words, end_in_words
 
 if TYPE_CHECKING:
     from orchestree.supervisor.simulation.explained.answers import Forecast, Restarts
-    from orchestree.supervisor.simulation.explained.courses import Consequence, Course
     from orchestree.supervisor.simulation.explained.explanation import (
         AgentExplained,
         Explanation,
@@ -154,7 +151,7 @@ def _ended(shared: Shared) -> str:
     if shared.ends_after_s is None:
         return f"it goes on, for {short_duration(shared.watched_s)} at least" if shared.watched_s else "it goes on"
     with_it = ", and the tree with it" if shared.tree_ends else ""
-    return f"it ends by the {ordinal(shared.failures)} failure, after {short_duration(shared.ends_after_s)}{with_it}"
+    return f"it ends by the {ordinal(shared.failures)} failure, after {at_the_soonest(shared.ends_after_s)}{with_it}"
 
 
 def _agents(alike: Sequence[AgentExplained]) -> Iterator[str]:
@@ -189,12 +186,11 @@ def _policy(policy: PolicyWords) -> Iterator[str]:
 
 def _row(forecast: Forecast, has_stop: bool) -> Iterator[str]:
     """Yield the delays, and the end of them."""
-    longest, shortest = forecast.longest, forecast.shortest
-    if longest.is_sample or shortest.is_sample:
+    if forecast.longest.is_sample or forecast.shortest.is_sample:
         yield _line("samples", "its policy draws by itself: delays, times and counts are others each time")
-    if delays := _delays(longest, shortest):
+    if delays := delays_in_words(forecast):
         yield _line("delays", delays)
-    yield _line("ends", _end(longest, shortest, has_stop))
+    yield _line("ends", end_in_words(forecast, has_stop=has_stop))
 
 
 def _restarts(restarts: Restarts | None) -> Iterator[str]:
@@ -205,69 +201,6 @@ def _restarts(restarts: Restarts | None) -> Iterator[str]:
     else:
         told = f"{restarts.most:,} a minute, of what was tried; there may be more"
     yield _line("restarts", told)
-
-
-def _delays(longest: Course, shortest: Course) -> str:
-    shown = []
-    for place in range(max(len(longest.delays_s), len(shortest.delays_s))):
-        found = [course.delays_s[place] for course in (shortest, longest) if place < len(course.delays_s)]
-        shown.append(_range(found[0], found[-1]))
-    more = len(longest.delays_s) == SHOWN_DELAYS and longest.largest_delay_s > longest.delays_s[-1]
-    return ", ".join(shown) + (f" ... up to {short_duration(longest.largest_delay_s)}" if more else "")
-
-
-def _range(least: float, most: float) -> str:
-    low, high = short_duration(min(least, most)), short_duration(max(least, most))
-    if low == high:
-        return high
-    return f"{low.removesuffix('s')}-{high}" if max(least, most) < 60 else f"{low} to {high}"
-
-
-def _end(longest: Course, shortest: Course, has_stop: bool) -> str:
-    if _moment(longest) == _moment(shortest) is None:
-        return _without_end(longest, has_stop)
-    slow, fast = _moment(longest), _moment(shortest)
-    if slow and fast and (slow.path, slow.failure, slow.why) == (fast.path, fast.failure, fast.why):
-        return _told(slow, _range(fast.after_s, slow.after_s), longest)
-    return f"with the longest delays {_one_end(longest, has_stop)}; with the shortest {_one_end(shortest, has_stop)}"
-
-
-def _one_end(course: Course, has_stop: bool) -> str:
-    moment = _moment(course)
-    return _told(moment, short_duration(moment.after_s), course) if moment else _without_end(course, has_stop)
-
-
-def _without_end(course: Course, has_stop: bool) -> str:
-    if course.not_restarted:
-        return "by its first failure: it does not come back"
-    still = f"still restarted after {in_a_row(course.failures)}, {short_duration(course.lasted_s)}"
-    return still if has_stop else f"never parks, as there is no `stop`: {still}"
-
-
-def _moment(course: Course) -> Consequence | None:
-    """Return what comes first: that it is parked, or that a supervisor ends because of it."""
-    found = [moment for moment in (course.parked, course.supervisor_ends) if moment is not None]
-    return min(found, key=lambda moment: moment.failure, default=None)
-
-
-def _told(moment: Consequence, after: str, course: Course) -> str:
-    when = f"{ordinal(moment.failure)} failure" + (f", {after} after the first" if moment.failure > 1 else "")
-    if moment == course.parked:
-        own_words = "" if moment.why.startswith("failed") or not moment.why else f": {moment.why}"
-        ends = course.supervisor_ends
-        with_it = f"; with it supervisor {_shown(ends.path)} ends ({_why(ends)})" if ends else ""
-        return f"parked by the {when}{own_words}{with_it}"
-    told = f"supervisor {_shown(moment.path)} ends by the {when} ({_why(moment)})"
-    if not moment.path:
-        return f"{told}, and with it the tree"
-    if course.tree_ends is not None:
-        falls = course.tree_ends
-        return f"{told}; the tree by the {ordinal(falls.failure)}, after {short_duration(falls.after_s)}"
-    return f"{told}; comes back with it, again and again" if course.goes_on else f"{told}; in the end it stays down"
-
-
-def _why(end: Consequence) -> str:
-    return "auto_shutdown" if end.why == Cause.SHUTDOWN else end.why
 
 
 def _touched(touched: Touched) -> Iterator[str]:
