@@ -142,8 +142,35 @@ def test_a_moment_before_the_run_is_one_error_that_names_when_it_began_and_the_r
         (clock(second.time + 0.01), f"--run {second.run} is the latest that had begun by then\n"),
     ]:
         for tree in ((), ("--tree", "app.py")):
-            done = replay("history", "worker", "--at", at, *tree)
+            done = replay("history", "worker", "--run", latest.run, "--at", at, *tree)
             assert (done.exit_code, done.stdout, done.stderr) == (1, "", began.format(at) + hint)
+
+
+def test_a_moment_chooses_the_run_that_had_begun_last_by_then() -> None:
+    for run in range(3):
+        moment = clock(crashes(run)[0].time + 0.001)
+        chosen = replay("history", "worker", "--at", moment, "--json")
+        assert json.loads(chosen.stdout)["run"] == crashes(run)[0].run
+    before_all = replay("history", "worker", "--at", "2001-01-01")
+    assert (before_all.exit_code, before_all.stdout) == (1, "")
+    assert before_all.stderr.endswith("history holds nothing from before then\n")
+
+
+def test_where_another_tree_would_have_decided_otherwise_is_said_once() -> None:
+    done = replay("history", "worker", "--tree", "app.py", "--set", "agents.worker.backoff=null")
+    assert done.exit_code == 1
+    assert done.output.count("replayed, the core decides") == 1
+
+
+def test_a_run_whose_log_has_no_end_is_not_told_as_if_it_were_known_how_it_goes_on() -> None:
+    with closing(sqlite3.connect("history")) as whole, closing(sqlite3.connect("killed")) as killed:
+        whole.backup(killed)
+        killed.execute("DELETE FROM events WHERE seq > ?", (crashes()[-1].seq,))
+        killed.commit()
+    last = "the log tells no end of the run: the program still runs, or it was killed"
+    assert replay("killed", "worker").stdout.splitlines()[-1] == last
+    assert replay("killed", "worker", "--at", clock(crashes()[0].time)).stdout.count(last) == 0
+    assert replay("history", "worker").stdout.count(last) == 0
 
 
 @pytest.mark.parametrize("at", ["5000-01-01", "9999-12-31", "0001-01-01"])

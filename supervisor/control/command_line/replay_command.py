@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from .exit_codes import Command, Exit, Failed
-from .human import clock, printable
+from .human import clock, printable, shortened
 from .loading_target import BadTarget, given_settings, load_quietly, takes_tree
 from .tables import as_json, print_json, print_table
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from orchestree.supervisor.simulation.replayed.why import Account
 
 HEADS = ("EVENT", "TIME", "PATH", "ENDED", "DECIDED")
+MOST: Final = 80
+"""Characters of how one ended, in the table."""
 
 
 def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -37,7 +39,9 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.argument("history", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("path", default="")
 @takes_tree
-@click.option("--run", metavar="ID", help="Of this run of the orchestrator; the default is the latest.")
+@click.option(
+    "--run", metavar="ID", help="Of this run of the orchestrator; the default is that of --at, or the latest."
+)
 @click.option(
     "--at", metavar="WHEN", callback=_moment, help="10m or '10m ago', 03:12, or an ISO time; the default is the end."
 )
@@ -78,7 +82,7 @@ def replay(
     if target is None and (arguments or settings or file is not None):
         raise click.UsageError("ARGUMENTS, --set and --config need a --tree")
     given = given_settings(settings, file)
-    events = _events(history, run)
+    events = _events(history, run, at)
 
     def use(orchestrator: Orchestrator | None) -> int:
         from orchestree.supervisor.replaying import replay
@@ -96,12 +100,12 @@ def replay(
     context.exit(_from_the_log(history, use))
 
 
-def _events(file: Path, run: str | None) -> tuple[Event, ...]:
+def _events(file: Path, run: str | None, at: float | None) -> tuple[Event, ...]:
     from orchestree.strategies.errors import SpecError
-    from orchestree.supervisor.past_runs import whole_run
+    from orchestree.supervisor.past_runs import run_at, whole_run
 
     try:
-        return whole_run(file, run)
+        return whole_run(file, run_at(file, at) if run is None and at is not None else run)
     except SpecError as error:
         raise Failed(str(error)) from None
 
@@ -138,7 +142,13 @@ def _print(found: Replay, account: Account | None) -> None:
         print_table(
             HEADS,
             [
-                [str(one.number), clock(one.time), one.path, printable(ended(one)), printable(decided(one))]
+                [
+                    str(one.number),
+                    clock(one.time),
+                    one.path,
+                    shortened(printable(ended(one)), MOST),
+                    printable(decided(one)),
+                ]
                 for one in found.decisions
             ],
         )
@@ -146,7 +156,7 @@ def _print(found: Replay, account: Account | None) -> None:
         click.echo(printable(line))
     for assumption in found.assumptions:
         click.echo(printable(f"assumed: {assumption}"), err=True)
-    if found.divergence is not None:
+    if found.divergence is not None and (account is None or account.asked_at < found.divergence.event.time):
         click.echo(printable(f"the replay ends at {found.divergence}"))
 
 

@@ -162,7 +162,8 @@ class Reasons:
         found: dict[int, Reason] = {}
         offender = self._significant(stop.seq)
         for one in self._between(since, stop.seq):
-            above_ended = f"its supervisor {one.inputs.supervisor or '/'} ended"
+            above = one.inputs.supervisor
+            above_ended = "it gave up" if above == self._path else f"its supervisor {above or '/'} ended"
             if one.outcome == "escalated" and self._is_below(one.inputs.supervisor):
                 found[one.number] = Reason((above_ended,), one)
             elif (member := self._member_above(one)) is not None:

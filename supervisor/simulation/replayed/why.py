@@ -15,6 +15,7 @@ from orchestree.supervisor.events import (
     Command,
     Event,
     OrchestratorStarted,
+    OrchestratorStopped,
     PolicyChanged,
     SupervisorRestarting,
 )
@@ -133,8 +134,13 @@ class _Past:
         if divergence is not None and self.asked_at >= divergence.event.time:
             return [*lines, f"what came later is not told: {divergence}"]
         if divergence is None and self.asked_at > self._end:
-            return [f"the log ends at {self._when(self._end)}: {lines[0]}", *lines[1:]]
+            lines = [f"the log ends at {self._when(self._end)}: {lines[0]}", *lines[1:]]
+        if divergence is None and self.asked_at >= self._end and not self._is_whole():
+            return [*lines, "the log tells no end of the run: the program still runs, or it was killed"]
         return lines
+
+    def _is_whole(self) -> bool:
+        return self.virtual or isinstance(self._replay.events[-1].data, OrchestratorStopped)
 
     def _doing(self, life: Life) -> str:
         """Return what it was doing since its last event, or since when it is not in the tree any more."""

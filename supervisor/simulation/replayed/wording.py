@@ -68,7 +68,10 @@ def ended(decision: EndDecided) -> str:
     """Return how the child ended, in one line."""
     if decision.report is not None:
         return decision.report.message
-    return f"{decision.reason}" + (f" because of {decision.offender}" if decision.offender is not None else "")
+    if decision.offender is None:
+        return str(decision.reason)
+    cause = decision.reason.cause
+    return f"{f'gave up ({cause})' if cause is not None else decision.reason} because of {decision.offender}"
 
 
 def made_from(decision: EndDecided, *, virtual: bool) -> list[str]:
