@@ -24,7 +24,8 @@ from .tree import Watch, attacked, judge
 
 SECONDS: Final = float(os.environ.get("ORCHESTREE_FUZZ_SECONDS", "60"))
 SEED: Final = int(os.environ.get("ORCHESTREE_FUZZ_SEED") or secrets.randbelow(10**6))
-LEAST_A_SECOND: Final = 50_000 / 60
+LEAST_A_SECOND: Final = 10_000 / 60
+"""An attack that hardly comes through proves nothing; how quick it is depends on what else the machine does."""
 LIMIT_S: Final = SECONDS + 240
 ROOT: Final = Path(__file__).parents[2]
 

@@ -31,6 +31,8 @@ from orchestree.supervisor.events import AgentCrashed
 
 E = EventType
 NEIGHBOUR: Final = "neighbour"
+A_WHILE_S: Final = 1.0
+"""In which an agent surely does what it was asked to, also if the machine has other work."""
 numbered: Final = count(1)
 
 
@@ -123,8 +125,9 @@ def test_a_stop_runs_on_stop_and_teardown_and_sends_no_signal(tree: Looks, tmp_p
     assert tree.status(name).state is AgentState.STOPPED
 
 
+@pytest.mark.slow
 def test_an_agent_that_ignores_the_request_gets_sigterm_and_then_sigkill(tree: Looks, tmp_path: Path) -> None:
-    name, diary = start_diarist(tree, tmp_path, "nothing", shutdown=0.1)
+    name, diary = start_diarist(tree, tmp_path, "nothing", shutdown=A_WHILE_S)
     with Watch([pid_of(tree, name)]) as watch:
         tree.stop_agent(name, timeout=PATIENCE)
         assert watch.alive() == []
@@ -132,14 +135,16 @@ def test_an_agent_that_ignores_the_request_gets_sigterm_and_then_sigkill(tree: L
     assert tree.status(name).state is AgentState.STOPPED
 
 
+@pytest.mark.slow
 def test_an_agent_that_ignores_the_request_may_end_in_order_when_sigterm_comes(tree: Looks, tmp_path: Path) -> None:
-    name, diary = start_diarist(tree, tmp_path, "signal", shutdown=0.1)
+    name, diary = start_diarist(tree, tmp_path, "signal", shutdown=A_WHILE_S)
     tree.stop_agent(name, timeout=PATIENCE)
     assert lines(diary) == ["on_stop", "agent SIGTERM", "teardown"]
 
 
+@pytest.mark.slow
 def test_sigterm_goes_to_the_whole_process_group_of_the_agent(tree: Looks, tmp_path: Path) -> None:
-    name, diary = start_diarist(tree, tmp_path, "nothing", shutdown=0.1, has_child=True)
+    name, diary = start_diarist(tree, tmp_path, "nothing", shutdown=A_WHILE_S, has_child=True)
     with child_of(tmp_path, name) as child:
         tree.stop_agent(name, timeout=PATIENCE)
         assert child.alive() == []
