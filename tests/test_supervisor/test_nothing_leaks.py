@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -161,12 +162,15 @@ def test_restarts_leave_nothing_behind(rooms: Rooms, capsys: pytest.CaptureFixtu
         assert sum(tree.status(name).incarnation for name in NAMES) >= RESTARTS
     assert threads_left(others) == []
     stopped = rooms.holdings()
+    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
+    while stopped.threads > nothing.threads and time.monotonic() < deadline:
+        pause.wait(0.01)  # threads can be joined a moment before the kernel has ended them
+        stopped = rooms.holdings()
     with capsys.disabled():
         print(f"\nbefore any start: {nothing}\nbefore the kills: {before}")
         print(f"after {RESTARTS // len(NAMES) * len(NAMES)} kills: {after}\nafter the stop:   {stopped}")
     assert after.over(before, SLACK) == {}
-    assert stopped.over(nothing, 0).keys() <= {"threads"}
-    assert stopped.threads <= nothing.threads + 1  # a thread can be joined a moment before the kernel has ended it
+    assert stopped.over(nothing, 0) == {}
 
 
 @pytest.mark.timeout(60 + RESTARTS / 5)
@@ -203,7 +207,7 @@ def test_the_ends_of_many_fork_servers_leave_nothing_behind(rooms: Rooms, tmp_pa
                 house.reap_zombies()
             after = rooms.holdings(killer.server())
             assert after.over(before, SLACK) == {}
-            assert threading.active_count() <= threads + 1  # one may be about to end
+            assert threading.active_count() < threads + SERVERS  # some may be about to end
             expected = {pid for name in NAMES for pid in helpers_of(tmp_path, name).values()}
             keepers = {helpers_of(tmp_path, name)["keeper"] for name in NAMES}
             kept = {child.pid for keeper in keepers for child in psutil.Process(keeper).children()}
