@@ -10,6 +10,7 @@ from core_trees import Plan, changes, newcomers
 from hypothesis import strategies as st
 from virtual import VirtualTree
 
+from orchestree import Replay, replay
 from orchestree.agents.ends import Phase
 from orchestree.strategies.restart import AutoShutdown
 from orchestree.supervisor.core import Core
@@ -74,6 +75,14 @@ class Noted:
     def events(self) -> list[Event]:
         """Return what the core has said, as a log."""
         return list(EventLog(self._said))
+
+
+def replayed(before: Noted, events: Sequence[Event] | None = None) -> Replay:
+    """Return the replay of what was noted, or of these events of it, which commands what was commanded until then."""
+    found = replay(before.events() if events is None else events)
+    assert found.divergence is None, str(found.divergence)
+    assert list(found.commands) == [made for made in before.commands if made.now <= found.events[-1].monotonic]
+    return found
 
 
 def noted(tree: VirtualTree) -> Noted:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from replay_support import Noted, noted
+from replay_support import Noted, noted, replayed
 from tenacity import stop_after_attempt, wait_fixed
 from virtual import VirtualTree, agent, process, supervisor
 
-from orchestree import Backoff, Replay, replay
+from orchestree import Backoff, Replay
 from orchestree.agents.ends import NORMAL, SHUTDOWN, Cause, abnormal
 from orchestree.agents.executor import RunEnded, RunId
 from orchestree.supervisor.events import Command, Event, EventType, OrchestratorStopping
@@ -30,13 +29,6 @@ def tree_of(*children: ChildEntry, manual: str = "", **settings: Any) -> tuple[V
     tree = VirtualTree(*children, settings=Settings(**settings), started=False)
     tree.manual |= set(manual.split())
     return tree, noted(tree)
-
-
-def replayed(before: Noted, events: Sequence[Event] | None = None) -> Replay:
-    found = replay(before.events() if events is None else events)
-    assert found.divergence is None, str(found.divergence)
-    assert list(found.commands) == [made for made in before.commands if made.now <= found.events[-1].monotonic]
-    return found
 
 
 def has_ended(found: Replay, path: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from replay_support import Noted, noted
+from replay_support import Noted, noted, replayed
 from tenacity import RetryCallState, stop_after_attempt, wait_fixed
 from virtual import VirtualTree, agent, supervisor
 
@@ -33,13 +33,6 @@ OWN = Backoff(wait=growing, jitter=0.0, stop=stop_after_attempt(3), stable_after
 def tree_of(*children: ChildEntry, default: Backoff | None = None, **root: Any) -> tuple[VirtualTree, Noted]:
     tree = VirtualTree(*children, settings=Settings(backoff=default or Backoff()), started=False, **root)
     return tree, noted(tree)
-
-
-def replayed(before: Noted) -> Replay:
-    found = replay(before.events())
-    assert found.divergence is None, str(found.divergence)
-    assert list(found.commands) == [made for made in before.commands if made.now <= found.events[-1].monotonic]
-    return found
 
 
 def outcomes(found: Replay) -> list[tuple[str, str, float | None, str]]:

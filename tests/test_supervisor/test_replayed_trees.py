@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from replay_support import Noted, entry_of, noted
+from replay_support import Noted, entry_of, noted, replayed
 from tenacity import wait_fixed
 from virtual import VirtualTree, agent, supervisor
 
-from orchestree import Backoff, Replay, RunMode, replay, simulate
+from orchestree import Backoff, RunMode, replay, simulate
 from orchestree.supervisor.events import OrchestratorStarted
 from orchestree.supervisor.simulation.faults import Complete, Crash
 from orchestree.supervisor.spec import ChildEntry
@@ -24,13 +24,6 @@ LATER = Backoff(wait=wait_fixed(2.0), jitter=0.0)
 def tree_of(*children: ChildEntry, **settings: Any) -> tuple[VirtualTree, Noted]:
     tree = VirtualTree(*children, settings=Settings(**settings), started=False)
     return tree, noted(tree)
-
-
-def replayed(before: Noted) -> Replay:
-    found = replay(before.events())
-    assert found.divergence is None, str(found.divergence)
-    assert list(found.commands) == [made for made in before.commands if made.now <= found.events[-1].monotonic]
-    return found
 
 
 def test_those_that_had_nobody_to_stop_are_of_the_group_as_well() -> None:
